@@ -1,0 +1,303 @@
+//! Changes that could not be applied, kept whole.
+
+use std::{fmt, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{Change, ErrorClass, FailureId, MapName, Op, Origin, Outcome, RunId, TraceId};
+
+/// Why a change could not be applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// What kind of trouble.
+    pub class: ErrorClass,
+    /// Stable code, such as `unique-violation` or `field-missing`.
+    pub code: String,
+    /// What happened and what to do, in one or two sentences.
+    pub message: String,
+    /// The source field or target column concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The errors below, outermost first, as the other systems worded them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<String>,
+    /// How long the other system asked to wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Duration>,
+}
+
+impl Cause {
+    /// A cause with nothing but the essentials.
+    pub fn new(class: ErrorClass, code: &str, message: impl Into<String>) -> Self {
+        Self {
+            class,
+            code: code.to_owned(),
+            message: message.into(),
+            field: None,
+            chain: Vec::new(),
+            retry_after: None,
+        }
+    }
+
+    /// Names the source field or target column concerned.
+    #[must_use]
+    pub fn at_field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Adds the error below.
+    #[must_use]
+    pub fn because(mut self, error: impl fmt::Display) -> Self {
+        self.chain.push(error.to_string());
+        self
+    }
+}
+
+/// What failures with one cause have in common: map, class, code and field.
+///
+/// The message is left out on purpose: it quotes values, and a cause with a thousand values
+/// is still one cause.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fingerprint(pub String);
+
+impl Fingerprint {
+    /// The fingerprint of `cause` in `map`: twelve hexadecimal digits.
+    #[must_use]
+    pub fn of(map: &MapName, cause: &Cause) -> Self {
+        use fmt::Write as _;
+        let mut hash = Sha256::new();
+        let field = cause.field.as_deref().unwrap_or("");
+        for part in [map.as_str(), cause.class.as_str(), &cause.code, field] {
+            hash.update(part.as_bytes());
+            hash.update([0]);
+        }
+        let mut text = String::with_capacity(12);
+        for byte in &hash.finalize()[..6] {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a failure stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureStatus {
+    /// Waits for a person.
+    Open,
+    /// Waits for its next attempt.
+    Waiting,
+    /// Is on its way through `apply` again.
+    Retrying,
+    /// Ended well.
+    Resolved,
+    /// Given up by a person, with a reason.
+    Discarded,
+}
+
+impl FailureStatus {
+    /// Whether it still asks for something.
+    #[must_use]
+    pub fn is_unresolved(self) -> bool {
+        matches!(self, Self::Open | Self::Waiting | Self::Retrying)
+    }
+
+    /// The name in stores, logs and commands.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Waiting => "waiting",
+            Self::Retrying => "retrying",
+            Self::Resolved => "resolved",
+            Self::Discarded => "discarded",
+        }
+    }
+}
+
+impl fmt::Display for FailureStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a failure ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// What became of the change; for a discarded failure [`Outcome::Failed`].
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+    /// The person's reason, for a discarded failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One change that could not be applied, with all that is needed to apply it later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Its identifier.
+    pub id: FailureId,
+    /// The map.
+    pub map: MapName,
+    /// The record's key as the map states it, where it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What the change was.
+    pub op: Op,
+    /// Where it entered.
+    pub origin: Origin,
+    /// Why the last attempt failed.
+    pub cause: Cause,
+    /// The group of failures with the same cause.
+    pub fingerprint: Fingerprint,
+    /// Whose books it is in.
+    pub run: RunId,
+    /// The load generation it was read in.
+    pub generation: u32,
+    /// Digest of the map that was used for the last attempt.
+    pub map_version: String,
+    /// Follows the change from intake to outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceId>,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// First attempt.
+    pub first: Timestamp,
+    /// Last attempt.
+    pub last: Timestamp,
+    /// When the change was observed at the source, in microseconds of Unix time.
+    pub observed: i64,
+    /// When it is tried again by itself; `None` while it waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+    /// Where it stands.
+    pub status: FailureStatus,
+    /// The source record, corrected where a person has edited it. For a queue message that
+    /// could not be read it is that message.
+    pub raw: String,
+    /// The source record as it was read, where `raw` was edited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<String>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<Resolution>,
+}
+
+impl Failure {
+    /// Whether it is a queue message that could not be read, which no map can apply.
+    #[must_use]
+    pub fn is_message(&self) -> bool {
+        self.cause.code == Self::UNREADABLE
+    }
+
+    /// The code of failures that are whole queue messages.
+    pub const UNREADABLE: &str = "unreadable-message";
+
+    /// The change to try again.
+    #[must_use]
+    pub fn to_change(&self) -> Change {
+        Change {
+            op: self.op,
+            observed: self.observed,
+            raw: self.raw.clone().into(),
+            failure: Some(self.id),
+        }
+    }
+
+    /// This failure after another attempt that failed as `newer` says. Facts about the
+    /// attempt are taken from it; facts about the change stay.
+    #[must_use]
+    pub fn failed_again(&self, newer: &Self) -> Self {
+        Self {
+            cause: newer.cause.clone(),
+            fingerprint: newer.fingerprint.clone(),
+            map_version: newer.map_version.clone(),
+            attempts: self.attempts + 1,
+            last: newer.last,
+            key: newer.key.clone().or_else(|| self.key.clone()),
+            ..self.clone()
+        }
+    }
+}
+
+/// What `apply` tells `retry`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum FailureReport {
+    /// These changes failed.
+    #[serde(rename = "failed.v1")]
+    Failed {
+        /// One per change.
+        failures: Vec<Failure>,
+    },
+    /// These failures ended.
+    #[serde(rename = "resolved.v1")]
+    Resolved {
+        /// One per failure.
+        resolved: Vec<Resolved>,
+    },
+}
+
+/// A failure whose change came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// Which.
+    pub id: FailureId,
+    /// How.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// One line of the audit log: a person changed something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// When.
+    pub at: Timestamp,
+    /// Who: the operating system's or the cloud's name for the caller.
+    pub who: String,
+    /// What: `failures.edit`, `failures.retry`, `failures.discard`, `map.pause`…
+    pub action: String,
+    /// On what: a failure, a map, a filter.
+    pub subject: String,
+    /// How: the patch, the reason, the number concerned.
+    pub detail: serde_json::Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_cause_is_one_group_whatever_the_values() {
+        let map = MapName::new("customers").unwrap();
+        let too_long = |value: &str| {
+            Cause::new(
+                ErrorClass::Invalid,
+                "too-long",
+                format!("`{value}` is too long"),
+            )
+            .at_field("name")
+        };
+        assert_eq!(
+            Fingerprint::of(&map, &too_long("a")),
+            Fingerprint::of(&map, &too_long("b"))
+        );
+        assert_ne!(
+            Fingerprint::of(&map, &too_long("a")),
+            Fingerprint::of(&map, &too_long("a").at_field("email"))
+        );
+    }
+}

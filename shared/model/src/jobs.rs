@@ -1,0 +1,83 @@
+//! What functions tell themselves and each other to do.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{FailureId, MapName};
+
+/// Work for `recurring-pull`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum PullJob {
+    /// Pull this map's changes until there are no more.
+    #[serde(rename = "pull.v1")]
+    Pull {
+        /// The map.
+        map: MapName,
+    },
+}
+
+/// Work for `initial-load`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum LoadJob {
+    /// Begin a load.
+    #[serde(rename = "load-start.v1")]
+    Start {
+        /// The map.
+        map: MapName,
+        /// Whether the pull's mark is of no use any more, so that the load has to make a new one.
+        #[serde(default)]
+        replaces_mark: bool,
+        /// The generation that was current when this was asked; a later one makes it void.
+        generation: u32,
+    },
+    /// Read a slice on.
+    #[serde(rename = "load-slice.v1")]
+    Slice {
+        /// The map.
+        map: MapName,
+        /// The load.
+        generation: u32,
+        /// The slice.
+        index: u32,
+    },
+    /// Finish the load as soon as all its packs are settled.
+    #[serde(rename = "load-finish.v1")]
+    Finish {
+        /// The map.
+        map: MapName,
+        /// The load.
+        generation: u32,
+    },
+}
+
+/// Work for `retry`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum RetryJob {
+    /// Send these failures round again.
+    #[serde(rename = "replay.v1")]
+    Replay {
+        /// Which.
+        failures: Vec<FailureId>,
+    },
+    /// Release what was parked for a map, from the oldest on.
+    #[serde(rename = "release.v1")]
+    Release {
+        /// The map.
+        map: MapName,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_version_is_refused_not_guessed() {
+        let known = r#"{"type":"pull.v1","map":"customers"}"#;
+        assert!(serde_json::from_str::<PullJob>(known).is_ok());
+        let newer = r#"{"type":"pull.v2","map":"customers"}"#;
+        assert!(serde_json::from_str::<PullJob>(newer).is_err());
+    }
+}

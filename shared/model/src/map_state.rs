@@ -1,0 +1,293 @@
+//! The states of a map and the ways between them.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::Lane;
+
+/// Where a map stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MapState {
+    /// Not loaded yet, or stopped by a person: nothing is read, webhooks are kept.
+    Stopped,
+    /// The initial load or a re-load is under way; live changes are kept until it is done.
+    Initializing,
+    /// Changes flow.
+    Running,
+    /// A person has paused it: nothing is read, what arrives is kept.
+    Paused,
+    /// Changes flow again, and what was kept is being released, in order.
+    Resuming,
+    /// Syncline has paused it, for the reason given.
+    Broken,
+}
+
+impl MapState {
+    /// The name in stores, logs and commands.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Initializing => "initializing",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Resuming => "resuming",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+impl fmt::Display for MapState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What makes a map change its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MapEvent {
+    /// A load begins; it makes a new generation.
+    Load {
+        /// Whether the load writes in bulk, so that live changes have to wait for its end.
+        bulk: bool,
+    },
+    /// The load of this generation is done, or the map is to run without a load.
+    Loaded,
+    /// A person pauses the map.
+    Pause {
+        /// Why, in the person's words.
+        reason: String,
+    },
+    /// Syncline pauses the map.
+    Break {
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A person lets a paused or broken map go on.
+    Resume,
+    /// All that was kept has been released.
+    Released,
+}
+
+/// A map cannot do this in the state it is in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a map that is {from} cannot {wish}")]
+pub struct IllegalTransition {
+    /// The state it is in.
+    pub from: MapState,
+    /// What was asked.
+    pub wish: &'static str,
+}
+
+/// What is kept of a map between invocations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapRecord {
+    /// Where it stands.
+    pub state: MapState,
+    /// Number of the newest load; slices of older ones stop when they see it.
+    pub generation: u32,
+    /// Since when it stands there.
+    pub since: Timestamp,
+    /// Why, where a reason was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Where a paused or broken map goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumes: Option<MapState>,
+    /// Whether the load under way writes in bulk.
+    #[serde(default)]
+    pub bulk: bool,
+}
+
+impl MapRecord {
+    /// A map nobody has started.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            state: MapState::Stopped,
+            generation: 0,
+            since: now,
+            reason: None,
+            resumes: None,
+            bulk: false,
+        }
+    }
+
+    /// Whether a pack on `lane` may be written to the target now. Otherwise it is parked.
+    #[must_use]
+    pub fn applies(&self, lane: Lane) -> bool {
+        match self.state {
+            MapState::Running | MapState::Resuming => true,
+            MapState::Initializing => lane == Lane::Load || !self.bulk,
+            MapState::Stopped | MapState::Paused | MapState::Broken => false,
+        }
+    }
+
+    /// Whether the source may be read by recurring pulls.
+    #[must_use]
+    pub fn pulls(&self) -> bool {
+        match self.state {
+            MapState::Running | MapState::Resuming => true,
+            MapState::Initializing => !self.bulk,
+            MapState::Stopped | MapState::Paused | MapState::Broken => false,
+        }
+    }
+
+    /// The record after `event`, or why it cannot happen now.
+    pub fn after(&self, event: MapEvent, now: Timestamp) -> Result<Self, IllegalTransition> {
+        use MapState::{Broken, Initializing, Paused, Resuming, Running, Stopped};
+        let refuse = |wish| {
+            Err(IllegalTransition {
+                from: self.state,
+                wish,
+            })
+        };
+        let mut next = Self {
+            since: now,
+            reason: None,
+            resumes: None,
+            ..self.clone()
+        };
+        match (event, self.state) {
+            (MapEvent::Load { .. }, Paused) => return refuse("be loaded; resume it first"),
+            (MapEvent::Load { bulk }, _) => {
+                next.state = Initializing;
+                next.generation += 1;
+                next.bulk = bulk;
+            }
+            (MapEvent::Loaded, Stopped | Initializing) => {
+                next.state = Resuming;
+                next.bulk = false;
+            }
+            (MapEvent::Loaded, Paused | Broken) if self.resumes == Some(Initializing) => {
+                next = Self {
+                    resumes: Some(Resuming),
+                    bulk: false,
+                    ..self.clone()
+                };
+            }
+            (MapEvent::Loaded, _) => return refuse("finish a load: none is under way"),
+            (MapEvent::Pause { .. }, Paused) => return refuse("be paused again"),
+            (MapEvent::Pause { reason }, from) => {
+                next.state = Paused;
+                next.reason = Some(reason);
+                next.resumes = Some(self.resumes.unwrap_or(from));
+            }
+            (MapEvent::Break { .. }, Paused) => {
+                return refuse("break: it already waits for a person");
+            }
+            (MapEvent::Break { reason }, from) => {
+                next.state = Broken;
+                next.reason = Some(reason);
+                next.resumes = Some(self.resumes.unwrap_or(from));
+            }
+            (MapEvent::Resume, Paused | Broken) => {
+                next.state = match self.resumes.unwrap_or(Running) {
+                    Running | Resuming => Resuming,
+                    other => other,
+                };
+            }
+            (MapEvent::Resume, _) => return refuse("be resumed: it is not paused"),
+            (MapEvent::Released, Resuming) => next.state = Running,
+            (MapEvent::Released, _) => return refuse("end resuming"),
+        }
+        Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walk(events: &[MapEvent]) -> Result<MapRecord, IllegalTransition> {
+        events
+            .iter()
+            .try_fold(MapRecord::new(Timestamp::UNIX_EPOCH), |record, event| {
+                record.after(event.clone(), Timestamp::UNIX_EPOCH)
+            })
+    }
+
+    fn pause() -> MapEvent {
+        MapEvent::Pause {
+            reason: "maintenance".into(),
+        }
+    }
+
+    fn broken() -> MapEvent {
+        MapEvent::Break {
+            reason: "column gone".into(),
+        }
+    }
+
+    #[test]
+    fn the_common_way() {
+        let load = MapEvent::Load { bulk: true };
+        let record = walk(&[
+            load,
+            MapEvent::Loaded,
+            MapEvent::Released,
+            pause(),
+            MapEvent::Resume,
+        ])
+        .unwrap();
+        assert_eq!((record.state, record.generation), (MapState::Resuming, 1));
+        assert_eq!(record.reason, None);
+    }
+
+    #[test]
+    fn live_changes_wait_for_a_bulk_load_and_pass_any_other() {
+        let bulk = walk(&[MapEvent::Load { bulk: true }]).unwrap();
+        assert!(bulk.applies(Lane::Load) && !bulk.applies(Lane::Live) && !bulk.pulls());
+        let guarded = walk(&[MapEvent::Load { bulk: false }]).unwrap();
+        assert!(Lane::ALL.into_iter().all(|lane| guarded.applies(lane)) && guarded.pulls());
+        let after = bulk.after(MapEvent::Loaded, Timestamp::UNIX_EPOCH).unwrap();
+        assert!(after.applies(Lane::Live) && after.pulls());
+    }
+
+    #[test]
+    fn a_load_paused_half_way_goes_on_loading() {
+        let record = walk(&[MapEvent::Load { bulk: true }, pause(), MapEvent::Resume]).unwrap();
+        assert_eq!(record.state, MapState::Initializing);
+    }
+
+    #[test]
+    fn a_load_that_ends_while_paused_leaves_the_map_paused() {
+        let record = walk(&[MapEvent::Load { bulk: true }, pause(), MapEvent::Loaded]).unwrap();
+        assert_eq!(record.state, MapState::Paused);
+        let record = record
+            .after(MapEvent::Resume, Timestamp::UNIX_EPOCH)
+            .unwrap();
+        assert_eq!(record.state, MapState::Resuming);
+    }
+
+    #[test]
+    fn a_broken_map_that_is_paused_remembers_where_it_was() {
+        let record = walk(&[
+            MapEvent::Load { bulk: true },
+            broken(),
+            pause(),
+            MapEvent::Resume,
+        ])
+        .unwrap();
+        assert_eq!(record.state, MapState::Initializing);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        assert!(walk(&[MapEvent::Resume]).is_err());
+        assert!(walk(&[MapEvent::Released]).is_err());
+        assert!(walk(&[pause(), pause()]).is_err());
+        assert!(walk(&[pause(), broken()]).is_err());
+        assert!(
+            walk(&[
+                MapEvent::Load { bulk: true },
+                pause(),
+                MapEvent::Load { bulk: false }
+            ])
+            .is_err()
+        );
+    }
+}
