@@ -1,1 +1,90 @@
-//! embedded
+//! The ports on one machine.
+//!
+//! Everything durable is in one SQLite file, `syncline.db`, in write-ahead mode: a backup is a
+//! copy of it made by any SQLite tool, and a look inside needs no tool of ours. All writes go
+//! through one thread that commits what has gathered meanwhile in one transaction, so that
+//! many small writes share one sync to disk.
+
+mod blobs;
+mod checkpoints;
+mod db;
+mod failures;
+mod ledger;
+mod links;
+mod lock;
+mod queue;
+mod schema;
+mod secrets;
+
+use std::{path::Path, sync::Arc};
+
+use model::QueueName;
+use ports::Clock;
+use tokio::sync::Notify;
+
+pub use db::OpenError;
+pub use lock::{DataLock, LockError};
+pub use secrets::LocalSecrets;
+
+use db::Db;
+
+/// All stores of a deployment on one machine. Clones share the same file and writer.
+#[derive(Debug, Clone)]
+pub struct Store {
+    db: Arc<Db>,
+    clock: Arc<dyn Clock>,
+    arrivals: Arc<[Notify; QueueName::ALL.len()]>,
+    turn: Arc<std::sync::Mutex<std::collections::HashMap<QueueName, String>>>,
+}
+
+impl Store {
+    /// Opens the store in `folder`, making both if they do not exist.
+    pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        Ok(Self {
+            db: Arc::new(Db::open(folder)?),
+            clock,
+            arrivals: Arc::new(std::array::from_fn(|_| Notify::new())),
+            turn: Arc::default(),
+        })
+    }
+
+    /// Waits until this process sends to `queue`; returns at once if it has since the last call.
+    pub async fn arrival(&self, queue: QueueName) {
+        self.arrivals[queue as usize].notified().await;
+    }
+
+    /// A number that changes with every write to the file by another process.
+    pub async fn foreign_writes(&self) -> Result<i64, ports::StoreError> {
+        self.db
+            .write("looking for writes of other processes", |db| {
+                db.pragma_query_value(None, "data_version", |row| row.get(0))
+            })
+            .await
+    }
+
+    /// Deletes what is remembered only for a time: delivery names and settled packs without a
+    /// message. Returns how much it was.
+    pub async fn tidy(&self) -> Result<usize, ports::StoreError> {
+        let now = self.clock.now().as_microsecond();
+        self.db
+            .write("tidying up", move |db| {
+                let names = db.execute("DELETE FROM seen WHERE until <= ?1", [now])?;
+                let packs = db.execute(
+                    "DELETE FROM packs WHERE settled = 1
+                     AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.pack = packs.id)",
+                    [],
+                )?;
+                Ok(names + packs)
+            })
+            .await
+    }
+
+    /// Lets the file grow to `pages` of 4 KiB at the most, as if the disk were full then.
+    pub async fn limit_size(&self, pages: u32) -> Result<(), ports::StoreError> {
+        self.db
+            .write("limiting the size", move |db| {
+                db.pragma_update(None, "max_page_count", pages)
+            })
+            .await
+    }
+}

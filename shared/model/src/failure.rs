@@ -162,6 +162,9 @@ pub struct Failure {
     pub cause: Cause,
     /// The group of failures with the same cause.
     pub fingerprint: Fingerprint,
+    /// How many changes of the books it stands for: one, save for a whole message that could
+    /// not be read.
+    pub weight: u32,
     /// Whose books it is in.
     pub run: RunId,
     /// The load generation it was read in.

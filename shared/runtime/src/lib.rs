@@ -1,1 +1,34 @@
-//! runtime
+//! What every function does the same way.
+
+mod breaker;
+mod driver;
+pub mod env;
+mod maps;
+mod outbox;
+mod parking;
+mod rates;
+mod telemetry;
+
+pub use breaker::{Breakers, Pass};
+pub use driver::{each_message, fail_all, failed_items};
+pub use maps::{MapStates, TransitionError};
+pub use outbox::{Outbox, OutboxError};
+pub use parking::Parking;
+pub use rates::{Rate, Rates};
+pub use telemetry::{LogFormat, init_tracing};
+
+/// The errors below an error, outermost first, for a log field or a failure's chain.
+#[must_use]
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
+    let mut chain: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        // Many errors repeat the one below in their own text.
+        if chain.last().is_none_or(|above| !above.contains(&text)) {
+            chain.push(text);
+        }
+        next = error.source();
+    }
+    chain
+}

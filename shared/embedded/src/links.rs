@@ -1,0 +1,74 @@
+//! Links.
+
+use async_trait::async_trait;
+use model::MapName;
+use ports::{Link, Links, Revision, StoreError, Stored};
+use rusqlite::OptionalExtension;
+
+use crate::{Store, checkpoints::next_revision};
+
+#[async_trait]
+impl Links for Store {
+    async fn get(
+        &self,
+        map: &MapName,
+        keys: &[String],
+    ) -> Result<Vec<Option<Stored<Link>>>, StoreError> {
+        let (map, keys) = (map.clone(), keys.to_vec());
+        let rows: Vec<Option<(u64, String)>> = self
+            .db
+            .read("reading links", move |db| {
+                let mut get = db.prepare_cached(
+                    "SELECT revision, link FROM links WHERE map = ?1 AND key = ?2",
+                )?;
+                keys.iter()
+                    .map(|key| {
+                        get.query_row((map.as_str(), key), |row| Ok((row.get(0)?, row.get(1)?)))
+                            .optional()
+                    })
+                    .collect()
+            })
+            .await?;
+        let parse = |(revision, text): (u64, String)| {
+            let value = serde_json::from_str(&text).map_err(StoreError::corrupt("a link"))?;
+            Ok(Stored {
+                value,
+                revision: Revision(revision),
+            })
+        };
+        rows.into_iter()
+            .map(|row| row.map(parse).transpose())
+            .collect()
+    }
+
+    async fn put(
+        &self,
+        map: &MapName,
+        links: Vec<(String, Option<Revision>, Link)>,
+    ) -> Result<Vec<Option<Revision>>, StoreError> {
+        let map = map.clone();
+        let links = links
+            .into_iter()
+            .map(|(key, expected, link)| Ok((key, expected, serde_json::to_string(&link)?)))
+            .collect::<Result<Vec<_>, serde_json::Error>>()
+            .map_err(StoreError::corrupt("a link"))?;
+        self.db
+            .write("writing links", move |db| {
+                let mut insert =
+                    db.prepare_cached("INSERT INTO links VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?;
+                let mut update = db.prepare_cached(
+                    "UPDATE links SET revision = ?3, link = ?4 WHERE map = ?1 AND key = ?2 AND revision = ?5",
+                )?;
+                let mut put = |(key, expected, link): (String, Option<Revision>, String)| {
+                    let revision = next_revision(db)?;
+                    let written = match expected {
+                        None => insert.execute((map.as_str(), key, revision, link))?,
+                        Some(Revision(at)) => update.execute((map.as_str(), key, revision, link, at))?,
+                    };
+                    Ok((written > 0).then_some(Revision(revision)))
+                };
+                links.into_iter().map(&mut put).collect()
+            })
+            .await
+    }
+}

@@ -1,0 +1,46 @@
+//! The books: what was read and what became of it.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use model::{Books, Counts, MapName, PackId, RunId};
+
+use crate::StoreError;
+
+/// What became of one pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// The pack.
+    pub pack: PackId,
+    /// Its outcomes; their sum is the number of its changes.
+    pub counts: Counts,
+}
+
+/// Keeps the books. They are opened by [`crate::Queue::send`].
+#[async_trait]
+pub trait Ledger: Debug + Send + Sync {
+    /// Enters what became of packs. MUST count each pack at most once, however often it is
+    /// settled: a pack that is delivered again settles again. A pack that is not open is
+    /// ignored.
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), StoreError>;
+
+    /// Moves outcomes of a run that turned out otherwise later, once per `reason`.
+    async fn amend(
+        &self,
+        map: &MapName,
+        run: RunId,
+        reason: &str,
+        from: Counts,
+        to: Counts,
+    ) -> Result<(), StoreError>;
+
+    /// Changes of a run in packs that are not settled.
+    async fn in_flight(&self, map: &MapName, run: RunId) -> Result<u64, StoreError>;
+
+    /// The books of every run of a map that are kept singly, newest first, failures included
+    /// as they stand in the failure store.
+    async fn runs(&self, map: &MapName, limit: usize) -> Result<Vec<(RunId, Books)>, StoreError>;
+
+    /// The books of a map over all its runs.
+    async fn books(&self, map: &MapName) -> Result<Books, StoreError>;
+}

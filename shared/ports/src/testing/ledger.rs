@@ -1,0 +1,245 @@
+//! What every ledger has to do.
+
+use std::fmt::Debug;
+
+use model::{Books, Counts, FailureStatus, MapName, Outcome, PackId, QueueName, Resolution, RunId};
+use uuid::Uuid;
+
+use super::{failure, map_name, pack_entry};
+use crate::{Failures, Ledger, Outgoing, Queue, Settlement};
+
+/// An empty ledger with the stores it belongs to.
+pub trait LedgerFixture: Debug + Send + Sync {
+    /// Opens the books.
+    fn queue(&self) -> &dyn Queue;
+    /// Keeps them.
+    fn ledger(&self) -> &dyn Ledger;
+    /// Keeps the failures they count.
+    fn failures(&self) -> &dyn Failures;
+}
+
+async fn open(fixture: &dyn LedgerFixture, map: &MapName, run: RunId, id: u128, count: u32) {
+    let message = Outgoing {
+        pack: Some(pack_entry(id, map, run, count)),
+        ..Outgoing::new(format!("pack {id}"))
+    };
+    fixture
+        .queue()
+        .send(QueueName::Live, vec![message])
+        .await
+        .expect("sent");
+}
+
+async fn settle(fixture: &dyn LedgerFixture, id: u128, outcomes: &[(Outcome, u64)]) {
+    let mut counts = Counts::default();
+    for (outcome, n) in outcomes {
+        counts.add(*outcome, *n);
+    }
+    let pack = PackId::from_uuid(Uuid::from_u128(id));
+    fixture
+        .ledger()
+        .settle(vec![Settlement { pack, counts }])
+        .await
+        .expect("settled");
+}
+
+async fn books(fixture: &dyn LedgerFixture, map: &MapName) -> Books {
+    fixture.ledger().books(map).await.expect("books")
+}
+
+fn run(id: u128) -> RunId {
+    RunId::from_uuid(Uuid::from_u128(id))
+}
+
+/// What is sent is in flight until it is settled, and the books balance all the way.
+pub async fn follows_a_pack(fixture: &dyn LedgerFixture) {
+    let map = map_name("customers");
+    open(fixture, &map, run(1), 10, 3).await;
+    open(fixture, &map, run(1), 11, 2).await;
+    let before = books(fixture, &map).await;
+    assert_eq!(
+        (before.read, before.in_flight, before.balanced()),
+        (5, 5, true)
+    );
+    settle(
+        fixture,
+        10,
+        &[(Outcome::Applied, 2), (Outcome::Unchanged, 1)],
+    )
+    .await;
+    let after = books(fixture, &map).await;
+    assert_eq!(
+        (after.read, after.in_flight, after.balanced()),
+        (5, 2, true)
+    );
+    assert_eq!((after.outcomes.applied, after.outcomes.unchanged), (2, 1));
+    assert_eq!(
+        fixture
+            .ledger()
+            .in_flight(&map, run(1))
+            .await
+            .expect("in flight"),
+        2
+    );
+    assert_eq!(
+        fixture
+            .ledger()
+            .in_flight(&map, run(2))
+            .await
+            .expect("in flight"),
+        0
+    );
+}
+
+/// A pack that is delivered again and settles again counts once, with its first outcome.
+pub async fn settles_once(fixture: &dyn LedgerFixture) {
+    let map = map_name("customers");
+    open(fixture, &map, run(1), 10, 3).await;
+    settle(fixture, 10, &[(Outcome::Applied, 3)]).await;
+    settle(fixture, 10, &[(Outcome::Unchanged, 3)]).await;
+    let books = books(fixture, &map).await;
+    assert_eq!(
+        (
+            books.outcomes.applied,
+            books.outcomes.unchanged,
+            books.balanced()
+        ),
+        (3, 0, true)
+    );
+}
+
+/// A pack that is sent twice is read once, and settled once.
+pub async fn opens_once(fixture: &dyn LedgerFixture) {
+    let map = map_name("customers");
+    open(fixture, &map, run(1), 10, 3).await;
+    open(fixture, &map, run(1), 10, 3).await;
+    settle(fixture, 10, &[(Outcome::Applied, 3)]).await;
+    let books = books(fixture, &map).await;
+    assert_eq!(
+        (books.read, books.in_flight, books.balanced()),
+        (3, 0, true)
+    );
+}
+
+/// Failures are counted as they stand in the failure store; one that was reported and never
+/// stored unbalances the books.
+pub async fn counts_failures_where_they_are(fixture: &dyn LedgerFixture) {
+    let map = map_name("customers");
+    open(fixture, &map, run(1), 10, 3).await;
+    settle(fixture, 10, &[(Outcome::Applied, 1), (Outcome::Failed, 2)]).await;
+    assert!(
+        !books(fixture, &map).await.balanced(),
+        "two failures are nowhere"
+    );
+    fixture
+        .failures()
+        .put_new(&[failure(1, &map, run(1)), failure(2, &map, run(1))])
+        .await
+        .expect("put");
+    let stored = books(fixture, &map).await;
+    assert_eq!((stored.outcomes.failed, stored.balanced()), (2, true));
+
+    let read = fixture
+        .failures()
+        .get(failure(1, &map, run(1)).id)
+        .await
+        .expect("get")
+        .expect("stored");
+    let mut repaired = read.value;
+    repaired.status = FailureStatus::Resolved;
+    repaired.resolution = Some(Resolution {
+        outcome: Outcome::Applied,
+        at: repaired.last,
+        reason: None,
+    });
+    fixture
+        .failures()
+        .put(Some(read.revision), &repaired)
+        .await
+        .expect("put");
+    let after = books(fixture, &map).await;
+    assert_eq!(
+        (
+            after.outcomes.applied,
+            after.outcomes.failed,
+            after.balanced()
+        ),
+        (2, 1, true)
+    );
+
+    let later = repaired.last + std::time::Duration::from_secs(1);
+    assert_eq!(fixture.failures().expire(later).await.expect("expired"), 1);
+    assert_eq!(
+        books(fixture, &map).await,
+        after,
+        "expiry changed the books"
+    );
+}
+
+/// Each run has its own books; a map's are the sum.
+pub async fn keeps_runs_apart(fixture: &dyn LedgerFixture) {
+    let (map, other) = (map_name("customers"), map_name("orders"));
+    open(fixture, &map, run(1), 10, 3).await;
+    open(fixture, &map, run(2), 11, 4).await;
+    open(fixture, &other, run(3), 12, 5).await;
+    settle(fixture, 11, &[(Outcome::Filtered, 4)]).await;
+    let runs = fixture.ledger().runs(&map, 10).await.expect("runs");
+    let read: Vec<_> = runs
+        .iter()
+        .map(|(id, books)| (*id, books.read, books.in_flight))
+        .collect();
+    assert_eq!(read, [(run(2), 4, 0), (run(1), 3, 3)]);
+    assert_eq!(books(fixture, &map).await.read, 7);
+}
+
+/// What turns out otherwise is moved once, however often it is said.
+pub async fn amends_once(fixture: &dyn LedgerFixture) {
+    let map = map_name("customers");
+    open(fixture, &map, run(1), 10, 5).await;
+    settle(fixture, 10, &[(Outcome::Applied, 5)]).await;
+    let (from, to) = (
+        Counts {
+            applied: 2,
+            ..Counts::default()
+        },
+        Counts {
+            superseded: 2,
+            ..Counts::default()
+        },
+    );
+    for _ in 0..2 {
+        fixture
+            .ledger()
+            .amend(&map, run(1), "doubles", from, to)
+            .await
+            .expect("amended");
+    }
+    let books = books(fixture, &map).await;
+    assert_eq!(
+        (
+            books.outcomes.applied,
+            books.outcomes.superseded,
+            books.balanced()
+        ),
+        (3, 2, true)
+    );
+}
+
+/// Tests of the contract of [`Ledger`].
+#[macro_export]
+macro_rules! ledger_contract {
+    ($make:expr) => {
+        $crate::contract!(
+            ledger,
+            $make,
+            [
+                follows_a_pack,
+                settles_once,
+                opens_once,
+                counts_failures_where_they_are,
+                keeps_runs_apart,
+                amends_once,
+            ]
+        );
+    };
+}

@@ -1,0 +1,76 @@
+//! What every link table has to do.
+
+use model::Version;
+
+use super::map_name;
+use crate::{Link, Links};
+
+fn link(version: i64) -> Link {
+    Link {
+        applied: Some(Version(version)),
+        hash: Some(format!("h{version}")),
+        deleted: false,
+        claimed: None,
+        claimed_until: None,
+    }
+}
+
+/// Links come out as they went in, in the order of the keys asked for, per map.
+pub async fn keeps_links<L: Links>(links: &L) {
+    let (a, b) = (map_name("a"), map_name("b"));
+    let put = vec![("1".into(), None, link(1)), ("2".into(), None, link(2))];
+    assert!(
+        links
+            .put(&a, put)
+            .await
+            .expect("put")
+            .iter()
+            .all(Option::is_some)
+    );
+    let keys = ["2".to_owned(), "3".to_owned(), "1".to_owned()];
+    let found = links.get(&a, &keys).await.expect("get");
+    let values: Vec<_> = found
+        .into_iter()
+        .map(|stored| stored.map(|stored| stored.value))
+        .collect();
+    assert_eq!(values, [Some(link(2)), None, Some(link(1))]);
+    assert!(
+        links
+            .get(&b, &keys)
+            .await
+            .expect("get")
+            .iter()
+            .all(Option::is_none)
+    );
+}
+
+/// Each link is written only at its revision, and one conflict does not stop the others.
+pub async fn each_link_is_fenced<L: Links>(links: &L) {
+    let map = map_name("a");
+    let first = links
+        .put(&map, vec![("1".into(), None, link(1))])
+        .await
+        .expect("put")[0];
+    let put = vec![
+        ("1".into(), None, link(9)),
+        ("2".into(), None, link(2)),
+        ("1".into(), first, link(3)),
+        ("1".into(), first, link(4)),
+    ];
+    let written = links.put(&map, put).await.expect("put");
+    let done: Vec<_> = written.iter().map(Option::is_some).collect();
+    assert_eq!(done, [false, true, true, false]);
+    let found = links.get(&map, &["1".to_owned()]).await.expect("get");
+    assert_eq!(
+        found[0].as_ref().map(|stored| &stored.value),
+        Some(&link(3))
+    );
+}
+
+/// Tests of the contract of [`Links`].
+#[macro_export]
+macro_rules! links_contract {
+    ($make:expr) => {
+        $crate::contract!(links, $make, [keeps_links, each_link_is_fenced]);
+    };
+}

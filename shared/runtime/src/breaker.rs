@@ -1,0 +1,207 @@
+//! Breakers: a target that is down is left alone until it is likely to be up again.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use model::{ConnectionName, full_jitter};
+use ports::{CheckpointError, Checkpoints, CheckpointsExt, Clock, Revision, StoreError};
+use serde::{Deserialize, Serialize};
+
+/// Whether a connection may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// It may.
+    Open,
+    /// It may not for this long.
+    Wait(Duration),
+}
+
+/// What is kept of a connection that fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Tripped {
+    /// Until when nobody may use it; then one may try.
+    until: Timestamp,
+    /// How often in a row it has been found down.
+    trips: u32,
+    /// Since when.
+    since: Timestamp,
+    /// What was found.
+    error: String,
+}
+
+#[derive(Debug, Default)]
+struct Local {
+    failures: u32,
+    known: Option<(Timestamp, Option<(Revision, Tripped)>)>,
+}
+
+/// The breakers of all connections, shared by all workers through the checkpoint table.
+#[derive(Debug, Clone)]
+pub struct Breakers {
+    checkpoints: Arc<dyn Checkpoints>,
+    clock: Arc<dyn Clock>,
+    local: Arc<Mutex<HashMap<ConnectionName, Local>>>,
+}
+
+/// Failures in a row, seen by one worker, that trip the breaker.
+const TRIP_AFTER: u32 = 3;
+/// Bounds of the wait after the first and after every trip.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_mins(2);
+/// How long the one that tries has before another may.
+const PROBE: Duration = Duration::from_secs(30);
+/// How long it may take until all workers know.
+const FRESH: Duration = Duration::from_secs(1);
+
+fn key(connection: &ConnectionName) -> String {
+    format!("breaker/{connection}")
+}
+
+impl Breakers {
+    /// Breakers kept in a checkpoint table.
+    #[must_use]
+    pub fn new(checkpoints: Arc<dyn Checkpoints>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            checkpoints,
+            clock,
+            local: Arc::default(),
+        }
+    }
+
+    fn with_local<T>(&self, connection: &ConnectionName, work: impl FnOnce(&mut Local) -> T) -> T {
+        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        work(local.entry(connection.clone()).or_default())
+    }
+
+    async fn known(
+        &self,
+        connection: &ConnectionName,
+    ) -> Result<Option<(Revision, Tripped)>, StoreError> {
+        let now = self.clock.now();
+        let cached = self.with_local(connection, |local| {
+            local
+                .known
+                .clone()
+                .filter(|(at, _)| now < *at + FRESH)
+                .map(|(_, known)| known)
+        });
+        if let Some(known) = cached {
+            return Ok(known);
+        }
+        let stored = self.checkpoints.load::<Tripped>(&key(connection)).await?;
+        let known = stored.map(|stored| (stored.revision, stored.value));
+        self.with_local(connection, |local| local.known = Some((now, known.clone())));
+        Ok(known)
+    }
+
+    /// Asks before a connection is used. Of all that ask after a wait is over, one may try.
+    pub async fn pass(&self, connection: &ConnectionName) -> Result<Pass, StoreError> {
+        let Some((revision, tripped)) = self.known(connection).await? else {
+            return Ok(Pass::Open);
+        };
+        let now = self.clock.now();
+        if now < tripped.until {
+            let wait = Duration::try_from(tripped.until.duration_since(now)).unwrap_or_default();
+            return Ok(Pass::Wait(wait + FIRST_WAIT.mul_f64(self.clock.random())));
+        }
+        let probe = Tripped {
+            until: now + PROBE,
+            ..tripped
+        };
+        let taken = self
+            .checkpoints
+            .store(&key(connection), Some(revision), &probe)
+            .await;
+        self.with_local(connection, |local| local.known = None);
+        match taken {
+            Ok(_) => Ok(Pass::Open),
+            Err(CheckpointError::Conflict { .. }) => Ok(Pass::Wait(FIRST_WAIT)),
+            Err(CheckpointError::Store(error)) => Err(error),
+        }
+    }
+
+    /// The connection worked.
+    pub async fn worked(&self, connection: &ConnectionName) -> Result<(), StoreError> {
+        let (failures, known) = self.with_local(connection, |local| {
+            (std::mem::take(&mut local.failures), local.known.clone())
+        });
+        // The common case costs no read: nothing has failed here, and nothing is known to
+        // have failed elsewhere.
+        if failures == 0 && matches!(known, Some((_, None))) {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let stored = self.checkpoints.load::<Tripped>(&key(connection)).await?;
+        if let Some(stored) = stored {
+            tracing::info!(connection.name = %connection, "`{connection}` works again");
+            match self
+                .checkpoints
+                .delete(&key(connection), stored.revision)
+                .await
+            {
+                // A conflict means that somebody else has seen something newer.
+                Ok(()) | Err(CheckpointError::Conflict { .. }) => {}
+                Err(CheckpointError::Store(error)) => return Err(error),
+            }
+        }
+        self.with_local(connection, |local| local.known = Some((now, None)));
+        Ok(())
+    }
+
+    /// The connection did not work. Returns how long to leave it alone.
+    pub async fn failed(
+        &self,
+        connection: &ConnectionName,
+        error: &str,
+        retry_after: Option<Duration>,
+    ) -> Result<Duration, StoreError> {
+        let failures = self.with_local(connection, |local| {
+            local.failures += 1;
+            local.failures
+        });
+        let stored = self.checkpoints.load::<Tripped>(&key(connection)).await?;
+        let trips = stored.as_ref().map_or(0, |stored| stored.value.trips);
+        let jittered = full_jitter(FIRST_WAIT, LONGEST_WAIT, trips, self.clock.random());
+        let wait = jittered
+            .max(FIRST_WAIT / 4)
+            .max(retry_after.unwrap_or_default());
+        if failures < TRIP_AFTER && stored.is_none() && retry_after.is_none() {
+            return Ok(wait);
+        }
+        let now = self.clock.now();
+        if trips == 0 {
+            tracing::warn!(connection.name = %connection, "`{connection}` is left alone for a while: {error}");
+        }
+        let tripped = Tripped {
+            until: now + wait,
+            trips: trips + 1,
+            since: stored.as_ref().map_or(now, |stored| stored.value.since),
+            error: error.chars().take(500).collect(),
+        };
+        let revision = stored.map(|stored| stored.revision);
+        match self
+            .checkpoints
+            .store(&key(connection), revision, &tripped)
+            .await
+        {
+            Ok(_) | Err(CheckpointError::Conflict { .. }) => {}
+            Err(CheckpointError::Store(error)) => return Err(error),
+        }
+        self.with_local(connection, |local| local.known = None);
+        Ok(wait)
+    }
+
+    /// The connections that are being left alone, since when, and why.
+    pub async fn tripped(&self) -> Result<Vec<(String, Timestamp, String)>, StoreError> {
+        let all = self.checkpoints.load_all::<Tripped>("breaker/").await?;
+        let describe = |(key, stored): (String, ports::Stored<Tripped>)| {
+            let name = key.trim_start_matches("breaker/").to_owned();
+            (name, stored.value.since, stored.value.error)
+        };
+        Ok(all.into_iter().map(describe).collect())
+    }
+}

@@ -1,0 +1,154 @@
+//! Sending what may be too large for a queue.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use model::{EncodedPack, Lane, MAX_MESSAGE_BYTES, MapName, QueueName};
+use ports::{Blobs, Dedupe, Outgoing, PackEntry, Queue, QueueError, Sent, StoreError};
+use serde::{Deserialize, Serialize};
+
+/// A message that stands for a blob, which holds the message proper.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "type")]
+enum Claim {
+    #[serde(rename = "blob.v1")]
+    Blob { name: String },
+}
+
+/// Something could not be sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutboxError {
+    /// The queue did not take it.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The blob storage did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Sends messages; those too large for any queue travel as a reference to a blob.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    queue: Arc<dyn Queue>,
+    blobs: Arc<dyn Blobs>,
+}
+
+impl Outbox {
+    /// An outbox over a queue and a blob storage.
+    #[must_use]
+    pub fn new(queue: Arc<dyn Queue>, blobs: Arc<dyn Blobs>) -> Self {
+        Self { queue, blobs }
+    }
+
+    /// The queue below, for visibility.
+    #[must_use]
+    pub fn queue(&self) -> &dyn Queue {
+        self.queue.as_ref()
+    }
+
+    /// Sends packs on a lane. When it returns `Ok` all of them are durable.
+    pub async fn send_packs(&self, lane: Lane, packs: Vec<EncodedPack>) -> Result<(), OutboxError> {
+        let mut messages = Vec::with_capacity(packs.len());
+        for pack in packs {
+            messages.push(self.pack_message(lane, pack, None).await?);
+        }
+        if !messages.is_empty() {
+            self.queue.send(lane.queue(), messages).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends one pack unless one of the same name has been sent before.
+    pub async fn send_once(
+        &self,
+        lane: Lane,
+        pack: EncodedPack,
+        dedupe: Option<Dedupe>,
+    ) -> Result<Sent, OutboxError> {
+        let message = self.pack_message(lane, pack, dedupe).await?;
+        let sent = self.queue.send(lane.queue(), vec![message]).await?;
+        Ok(sent.first().copied().unwrap_or(Sent::Queued))
+    }
+
+    async fn pack_message(
+        &self,
+        lane: Lane,
+        pack: EncodedPack,
+        dedupe: Option<Dedupe>,
+    ) -> Result<Outgoing, OutboxError> {
+        let EncodedPack { head, count, body } = pack;
+        let body = self.claim(&format!("message/{}", head.id), body).await?;
+        // A change that comes from the failure store is in the books already.
+        let entry = (lane != Lane::Retry).then(|| PackEntry {
+            id: head.id,
+            map: head.map.clone(),
+            run: head.run,
+            count,
+        });
+        Ok(Outgoing {
+            group: Some(head.map),
+            pack: entry,
+            dedupe,
+            ..Outgoing::new(body)
+        })
+    }
+
+    /// Sends something else as JSON. `name` must be unique to its content: it names the blob
+    /// if the message needs one.
+    pub async fn send<T: Serialize + Sync>(
+        &self,
+        queue: QueueName,
+        map: Option<&MapName>,
+        name: &str,
+        message: &T,
+        delay: Duration,
+    ) -> Result<(), OutboxError> {
+        let body = serde_json::to_string(message).map_err(StoreError::corrupt("a message"))?;
+        let body = self.claim(&format!("message/{name}"), body).await?;
+        let message = Outgoing {
+            group: map.cloned(),
+            delay,
+            ..Outgoing::new(body)
+        };
+        self.queue.send(queue, vec![message]).await?;
+        Ok(())
+    }
+
+    async fn claim(&self, name: &str, body: String) -> Result<String, OutboxError> {
+        if body.len() <= MAX_MESSAGE_BYTES {
+            return Ok(body);
+        }
+        self.blobs.put_new(name, Bytes::from(body)).await?;
+        let claim = Claim::Blob {
+            name: name.to_owned(),
+        };
+        Ok(serde_json::to_string(&claim).map_err(StoreError::corrupt("a message"))?)
+    }
+
+    /// The message proper and the blob it was in, if any. `None` when that blob is gone: the
+    /// message was worked on to its end before and has only come again.
+    pub async fn open(&self, body: String) -> Result<Option<(String, Option<String>)>, StoreError> {
+        // Cheaper than parsing every pack twice.
+        if !body.starts_with(r#"{"type":"blob.v1""#) {
+            return Ok(Some((body, None)));
+        }
+        let Ok(Claim::Blob { name }) = serde_json::from_str(&body) else {
+            return Ok(Some((body, None)));
+        };
+        let Some(bytes) = self.blobs.get(&name).await? else {
+            return Ok(None);
+        };
+        let text = String::from_utf8(bytes.into())
+            .map_err(StoreError::corrupt(format!("blob `{name}`")))?;
+        Ok(Some((text, Some(name))))
+    }
+
+    /// Deletes the blobs of messages that have been worked on to their end.
+    pub async fn close(&self, blobs: &[String]) -> Result<(), StoreError> {
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        self.blobs.delete(blobs).await
+    }
+}

@@ -1,0 +1,90 @@
+//! Packs of maps that may not be applied now.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use model::{Lane, MapName, PackId, decode_pack, encode_pack};
+use ports::{Blobs, StoreError};
+
+use crate::{Outbox, OutboxError};
+
+/// Keeps packs without limit of time or size, in the order in which they were made.
+#[derive(Debug, Clone)]
+pub struct Parking {
+    blobs: Arc<dyn Blobs>,
+}
+
+/// Packs released in one go; between two of them the state of the map is looked at again.
+const RELEASE_STEP: usize = 100;
+
+fn prefix(map: &MapName) -> String {
+    format!("parked/{map}/")
+}
+
+impl Parking {
+    /// Parking in a blob storage.
+    #[must_use]
+    pub fn new(blobs: Arc<dyn Blobs>) -> Self {
+        Self { blobs }
+    }
+
+    /// Parks one pack as it came from its queue. Parking it again does nothing.
+    pub async fn park(
+        &self,
+        map: &MapName,
+        lane: Lane,
+        created: Timestamp,
+        pack: PackId,
+        body: String,
+    ) -> Result<(), StoreError> {
+        // Sixteen digits of microseconds sort as text until the year 2286.
+        let name = format!(
+            "{}{:016}-{lane}-{pack}",
+            prefix(map),
+            created.as_microsecond()
+        );
+        self.blobs.put_new(&name, Bytes::from(body)).await?;
+        Ok(())
+    }
+
+    /// Number and size in bytes of the packs parked for a map.
+    pub async fn measure(&self, map: &MapName) -> Result<(u64, u64), StoreError> {
+        self.blobs.measure(&prefix(map)).await
+    }
+
+    /// Sends the oldest parked packs of a map on their way again; says whether there are more.
+    pub async fn release(&self, map: &MapName, outbox: &Outbox) -> Result<bool, OutboxError> {
+        let names = self.blobs.list(&prefix(map), None, RELEASE_STEP).await?;
+        for name in &names {
+            if let Some(bytes) = self.blobs.get(name).await? {
+                let body = String::from_utf8(bytes.into())
+                    .map_err(StoreError::corrupt(format!("blob `{name}`")))?;
+                let lane = lane_of(name);
+                let pack =
+                    decode_pack(&body).map_err(StoreError::corrupt(format!("blob `{name}`")))?;
+                outbox
+                    .send_packs(lane, vec![encode_pack(pack.head, &pack.changes)])
+                    .await?;
+                ports::crash_point("parking.released");
+            }
+            // Only now: a pack that is sent twice settles once.
+            self.blobs.delete(std::slice::from_ref(name)).await?;
+        }
+        Ok(names.len() == RELEASE_STEP)
+    }
+}
+
+fn lane_of(name: &str) -> Lane {
+    let lane = name
+        .rsplit('/')
+        .next()
+        .and_then(|file| file.split('-').nth(1));
+    match lane {
+        Some("retry") => Lane::Retry,
+        // A load pack that was parked is released beside live changes: the load it belonged
+        // to may be over, and the guard sorts them.
+        Some("load") => Lane::Load,
+        _ => Lane::Live,
+    }
+}
