@@ -1,5 +1,7 @@
 //! The suites of the ports, on SQLite.
 
+#![cfg(test)]
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -17,7 +19,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    async fn new() -> Self {
+    fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::default());
         let store = Store::open(folder.path(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
@@ -58,8 +60,8 @@ impl LedgerFixture for Fixture {
 }
 
 /// The store alone; the folder lives as long as the process.
-async fn store() -> Store {
-    let fixture = Fixture::new().await;
+fn store() -> Store {
+    let fixture = Fixture::new();
     let store = fixture.store.clone();
     std::mem::forget(fixture);
     store
@@ -67,30 +69,30 @@ async fn store() -> Store {
 
 mod queue {
     use super::*;
-    ports::queue_contract!(Fixture::new);
+    ports::queue_contract!(async || Fixture::new());
 }
 
 mod ledger {
     use super::*;
-    ports::ledger_contract!(Fixture::new);
+    ports::ledger_contract!(async || Fixture::new());
 }
 
 mod checkpoints {
     use super::*;
-    ports::checkpoints_contract!(store);
+    ports::checkpoints_contract!(async || store());
 }
 
 mod failures {
     use super::*;
-    ports::failures_contract!(store);
+    ports::failures_contract!(async || store());
 }
 
 mod blobs {
     use super::*;
-    ports::blobs_contract!(store);
+    ports::blobs_contract!(async || store());
 }
 
 mod links {
     use super::*;
-    ports::links_contract!(store);
+    ports::links_contract!(async || store());
 }

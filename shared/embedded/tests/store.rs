@@ -1,5 +1,7 @@
 //! What is particular to the store in one file.
 
+#![cfg(test)]
+
 use std::{sync::Arc, time::Duration};
 
 use embedded::{OpenError, Store};

@@ -68,19 +68,13 @@ impl Fingerprint {
     /// The fingerprint of `cause` in `map`: twelve hexadecimal digits.
     #[must_use]
     pub fn of(map: &MapName, cause: &Cause) -> Self {
-        use fmt::Write as _;
         let mut hash = Sha256::new();
         let field = cause.field.as_deref().unwrap_or("");
         for part in [map.as_str(), cause.class.as_str(), &cause.code, field] {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
-        let mut text = String::with_capacity(12);
-        for byte in &hash.finalize()[..6] {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        Self(text)
+        Self(hex::encode(&hash.finalize()[..6]))
     }
 }
 
