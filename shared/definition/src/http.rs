@@ -5,10 +5,6 @@ use serde::Serialize;
 use crate::node::Node;
 
 /// How an HTTP endpoint is called.
-    pub http: Option<HttpTarget>,
-}
-
-/// How an HTTP endpoint is called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HttpTarget {
     /// Request for an upsert.

@@ -23,10 +23,7 @@ use model::{ConnectionName, MapName};
 pub use connection::{Auth, Connection, ConnectionKind, Limits, OAuth2, Text};
 pub use fields::{Field, FieldSource, MissingPolicy, Rounding, ValueMap};
 pub use http::{HttpRequest, HttpTarget};
-pub use map::{
-    DeletePolicy, Deletes, Expect, From, Load, Map, Pull, PullMode, To,
-    VersionField,
-};
+pub use map::{DeletePolicy, Deletes, Expect, From, Load, Map, Pull, PullMode, To, VersionField};
 pub use problem::{Place, Problem, Severity};
 pub use stream::{Paging, RestStream};
 pub use value::Scalar;

@@ -95,7 +95,11 @@ pub struct To {
     pub key: Vec<String>,
     /// Whether the table was there before and keeps its shape.
     pub existing: bool,
-    /// What deletes mean and how many are believed.
+    /// How an HTTP endpoint is called.
+    pub http: Option<HttpTarget>,
+}
+
+/// What deletes mean and how many are believed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Deletes {
     /// What they mean.

@@ -10,6 +10,7 @@
     clippy::expect_used,
     clippy::missing_panics_doc,
     clippy::panic,
+    clippy::too_many_lines,
     reason = "these are tests: an adapter that breaks the contract has to panic here"
 )]
 
