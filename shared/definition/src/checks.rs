@@ -1,6 +1,6 @@
 //! What can be wrong although every part can be read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use model::VersionKind;
 
@@ -183,9 +183,7 @@ impl Checker<'_> {
     }
 
     fn check_key(&self) {
-        let Map {
-            from, to, fields, ..
-        } = self.map;
+        let Map { from, to, .. } = self.map;
         if from.key.len() != to.key.len() {
             let message = format!(
                 "the source key has {} field(s) and the target key {}",
@@ -198,52 +196,20 @@ impl Checker<'_> {
                 message,
                 "every key column takes one key field",
             );
+            return;
         }
-        let mut used = BTreeSet::new();
-        let mut whole = from.key.len() == to.key.len();
-        for column in &to.key {
-            let Some(field) = fields.iter().find(|field| field.column == *column) else {
-                let message = format!("key column `{column}` is not among the fields");
-                self.error(
-                    "missing-key-column",
-                    "fields",
-                    message,
-                    &format!("add `{column}: <key field>`"),
-                );
-                whole = false;
-                continue;
-            };
-            let at = format!("fields.{column}");
-            let path = match &field.source {
-                FieldSource::Path(path) if path.len() == 1 && from.key.contains(&path[0]) => {
-                    &path[0]
-                }
-                _ => {
-                    let message = format!(
-                        "key column `{column}` must take a key field of the source as it is"
-                    );
-                    let help = format!("the key of the source is {}", from.key.join(", "));
-                    self.error("half-mapped-key", &at, message, &help);
-                    whole = false;
-                    continue;
-                }
-            };
-            if field.default.is_some() || field.values.is_some() {
-                let message =
-                    format!("key column `{column}` must not have a default or mapped values");
-                self.error(
-                    "changed-key",
-                    &at,
-                    message,
-                    "two records could get the same key",
-                );
-            }
-            used.insert(path.as_str());
+        let used: Vec<Option<&str>> = to
+            .key
+            .iter()
+            .map(|column| self.check_key_column(column))
+            .collect();
+        if used.iter().any(Option::is_none) {
+            return;
         }
         for key in from
             .key
             .iter()
-            .filter(|key| whole && !used.contains(key.as_str()))
+            .filter(|key| !used.contains(&Some(key.as_str())))
         {
             let message = format!("key field `{key}` of the source goes into no key column");
             self.error(
@@ -253,6 +219,43 @@ impl Checker<'_> {
                 "two records could get the same key",
             );
         }
+    }
+
+    /// The key field that goes into a key column.
+    fn check_key_column(&self, column: &str) -> Option<&str> {
+        let Map { from, fields, .. } = self.map;
+        let Some(field) = fields.iter().find(|field| field.column == *column) else {
+            let message = format!("key column `{column}` is not among the fields");
+            self.error(
+                "missing-key-column",
+                "fields",
+                message,
+                &format!("add `{column}: <key field>`"),
+            );
+            return None;
+        };
+        let at = format!("fields.{column}");
+        let path = match &field.source {
+            FieldSource::Path(path) if path.len() == 1 && from.key.contains(&path[0]) => &path[0],
+            _ => {
+                let message =
+                    format!("key column `{column}` must take a key field of the source as it is");
+                let help = format!("the key of the source is {}", from.key.join(", "));
+                self.error("half-mapped-key", &at, message, &help);
+                return None;
+            }
+        };
+        if field.default.is_some() || field.values.is_some() {
+            let message = format!("key column `{column}` must not have a default or mapped values");
+            self.error(
+                "changed-key",
+                &at,
+                message,
+                "two records could get the same key",
+            );
+            return None;
+        }
+        Some(path)
     }
 
     fn check_fields(&self) {

@@ -1,1 +1,18 @@
-//! mapping
+//! Turns source records into typed rows.
+//!
+//! A map is compiled once into a [`Plan`]. Applying it to a record splits the record into raw
+//! JSON values without building a tree, and converts only those that a column, the key, the
+//! version or an expression needs, borrowing from the record wherever it can.
+
+mod convert;
+mod expr;
+mod extract;
+mod key;
+mod plan;
+mod row;
+mod table;
+
+pub use expr::{Expression, ExpressionError};
+pub use key::key_text;
+pub use plan::{Plan, PlanProblem, Schemas};
+pub use row::{Mapped, Scratch};

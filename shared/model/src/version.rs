@@ -67,6 +67,9 @@ fn is_integer(text: &str) -> bool {
 }
 
 fn micros(text: &str) -> Option<i64> {
+    if let Some(micros) = crate::utc_micros(text) {
+        return Some(micros);
+    }
     if let Some(inner) = text
         .strip_prefix("/Date(")
         .and_then(|t| t.strip_suffix(")/"))

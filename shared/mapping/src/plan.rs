@@ -1,0 +1,322 @@
+//! A map, compiled.
+
+use std::{collections::HashMap, sync::Arc};
+
+use definition::{Field, FieldSource, Map, MissingPolicy, Rounding, Severity};
+use model::{DataType, MapName, Value, VersionKind};
+use ports::{StreamSchema, TableSchema, TableSpec};
+
+use crate::{
+    convert::convert_owned,
+    expr::{Expression, Needs},
+    extract::Names,
+    table,
+};
+
+/// What is known of the two systems; nothing, when a map is only validated.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Schemas<'s> {
+    /// The source's records.
+    pub source: Option<&'s StreamSchema>,
+    /// The target's table, if there is one.
+    pub target: Option<&'s TableSchema>,
+    /// Whether the target was asked, so that `target: None` means that there is no table.
+    pub target_known: bool,
+}
+
+/// Something in a map that does not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanProblem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Stable code.
+    pub code: &'static str,
+    /// Where, below the map: `fields.name`.
+    pub at: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl PlanProblem {
+    pub(crate) fn error(code: &'static str, at: &str, message: String) -> Self {
+        Self {
+            severity: Severity::Error,
+            code,
+            at: at.to_owned(),
+            message,
+        }
+    }
+
+    pub(crate) fn warning(code: &'static str, at: &str, message: String) -> Self {
+        Self {
+            severity: Severity::Warning,
+            code,
+            at: at.to_owned(),
+            message,
+        }
+    }
+}
+
+/// Where a column's value comes from, compiled.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// The slot of a field, and the way inside it.
+    Slot(usize, Vec<String>),
+    /// An expression.
+    Expr(Box<Expression>),
+    /// A constant.
+    Constant(Value<'static>),
+}
+
+/// One column, compiled.
+#[derive(Debug, Clone)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) origin: Origin,
+    pub(crate) ty: DataType,
+    pub(crate) default: Option<Value<'static>>,
+    pub(crate) values: Option<HashMap<String, Value<'static>>>,
+    pub(crate) round: Rounding,
+    pub(crate) missing: MissingPolicy,
+    pub(crate) required: bool,
+}
+
+/// A compiled map. It is immutable and can be shared by any number of workers.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub(crate) map: MapName,
+    pub(crate) digest: String,
+    pub(crate) names: Names,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) key_fields: Vec<String>,
+    pub(crate) version: Option<usize>,
+    pub(crate) version_kind: VersionKind,
+    pub(crate) filter: Option<Expression>,
+    pub(crate) deleted: Option<Expression>,
+    pub(crate) whole: bool,
+    pub(crate) table: Arc<TableSpec>,
+}
+
+impl Plan {
+    /// Compiles a map. Errors and warnings come together; without an error there is a plan.
+    #[must_use] 
+    pub fn compile(map: &Map, schemas: Schemas<'_>) -> (Option<Self>, Vec<PlanProblem>) {
+        let mut compiler = Compiler {
+            names: Names::default(),
+            whole: false,
+            problems: Vec::new(),
+        };
+        let types: Vec<DataType> = map
+            .fields
+            .iter()
+            .map(|field| table::column_type(field, &schemas))
+            .collect();
+        let mut columns = Vec::with_capacity(map.fields.len());
+        for (field, ty) in map.fields.iter().zip(&types) {
+            let required = field.required || map.to.key.contains(&field.column);
+            columns.extend(compiler.column(field, *ty, required));
+        }
+        for key in &map.from.key {
+            compiler.names.slot(key);
+        }
+        let version = map
+            .from
+            .version
+            .field
+            .as_deref()
+            .map(|field| compiler.names.slot(field));
+        let filter = compiler.condition("filter", map.filter.as_deref());
+        let deleted = compiler.condition("from.deleted", map.from.deleted.as_deref());
+        compiler.check_source(map, &schemas);
+        compiler.problems.extend(table::check_target(map, &schemas));
+        let Compiler {
+            names,
+            whole,
+            problems,
+        } = compiler;
+        if problems
+            .iter()
+            .any(|problem| problem.severity == Severity::Error)
+        {
+            return (None, problems);
+        }
+        let plan = Self {
+            map: map.name.clone(),
+            digest: map.digest(),
+            names,
+            columns,
+            key_fields: map.from.key.clone(),
+            version,
+            version_kind: map.from.version.kind,
+            filter,
+            deleted,
+            whole,
+            table: Arc::new(table::table(map, &types)),
+        };
+        (Some(plan), problems)
+    }
+
+    /// The map's name.
+    #[must_use]
+    pub fn map(&self) -> &MapName {
+        &self.map
+    }
+
+    /// Digest of the map it was compiled from.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The table it writes.
+    #[must_use]
+    pub fn table(&self) -> &Arc<TableSpec> {
+        &self.table
+    }
+
+    /// The source fields it reads; `None` when it needs whole records.
+    #[must_use]
+    pub fn reads(&self) -> Option<Vec<&str>> {
+        (!self.whole).then(|| {
+            (0..self.names.len())
+                .map(|slot| self.names.name(slot))
+                .collect()
+        })
+    }
+
+    /// Whether versions are times of reading, because the source states none.
+    #[must_use]
+    pub fn orders_by_arrival(&self) -> bool {
+        self.version_kind == VersionKind::Arrival
+    }
+}
+
+struct Compiler {
+    names: Names,
+    whole: bool,
+    problems: Vec<PlanProblem>,
+}
+
+impl Compiler {
+    fn column(&mut self, field: &Field, ty: DataType, required: bool) -> Option<Column> {
+        let at = format!("fields.{}", field.column);
+        let origin = match &field.source {
+            FieldSource::Path(path) => {
+                let (first, rest) = path.split_first()?;
+                Some(Origin::Slot(self.names.slot(first), rest.to_vec()))
+            }
+            FieldSource::Expr(text) => self
+                .expression(&at, text)
+                .map(|expression| Origin::Expr(Box::new(expression))),
+            FieldSource::Constant(scalar) => self
+                .constant(&at, "bad-value", &scalar.to_json(), ty, field.round)
+                .map(Origin::Constant),
+        };
+        let default = field.default.as_ref().and_then(|scalar| {
+            self.constant(&at, "bad-default", &scalar.to_json(), ty, field.round)
+        });
+        let values = field.values.as_ref().map(|values| {
+            let convert = |(from, to): &(String, definition::Scalar)| {
+                let to = self.constant(&at, "bad-value", &to.to_json(), ty, field.round)?;
+                Some((from.clone(), to))
+            };
+            values.0.iter().filter_map(convert).collect()
+        });
+        Some(Column {
+            name: field.column.clone(),
+            origin: origin?,
+            ty,
+            default,
+            values,
+            round: field.round,
+            missing: field.missing,
+            required,
+        })
+    }
+
+    fn constant(
+        &mut self,
+        at: &str,
+        code: &'static str,
+        json: &str,
+        ty: DataType,
+        round: Rounding,
+    ) -> Option<Value<'static>> {
+        convert_owned(json, ty, round)
+            .map_err(|error| {
+                self.problems
+                    .push(PlanProblem::error(code, at, error.message));
+            })
+            .ok()
+    }
+
+    fn condition(&mut self, at: &str, text: Option<&str>) -> Option<Expression> {
+        self.expression(at, text?)
+    }
+
+    fn expression(&mut self, at: &str, text: &str) -> Option<Expression> {
+        match Expression::compile(text) {
+            Ok(expression) => {
+                match expression.needs() {
+                    Needs::All => self.whole = true,
+                    Needs::Fields(fields) => {
+                        for field in fields {
+                            self.names.slot(field);
+                        }
+                    }
+                }
+                Some(expression)
+            }
+            Err(error) => {
+                self.problems
+                    .push(PlanProblem::error("bad-expression", at, error.0));
+                None
+            }
+        }
+    }
+
+    /// Compares the fields the map reads with those the source says it has.
+    fn check_source(&mut self, map: &Map, schemas: &Schemas<'_>) {
+        let Some(source) = schemas.source.filter(|schema| !schema.fields.is_empty()) else {
+            return;
+        };
+        let known = |name: &str| source.fields.iter().any(|field| field.name == name);
+        let mut say = |at: String, name: &str| {
+            let names: Vec<&str> = source
+                .fields
+                .iter()
+                .map(|field| field.name.as_str())
+                .collect();
+            let near = names.iter().find(|near| near.eq_ignore_ascii_case(name));
+            let hint = near.map_or_else(
+                || format!("its fields are {}", names.join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
+            let message = format!("`{}` has no field `{name}`: {hint}", map.from.entity);
+            self.problems
+                .push(PlanProblem::error("missing-field", &at, message));
+        };
+        for key in map.from.key.iter().filter(|key| !known(key)) {
+            say("from.key".into(), key);
+        }
+        if let Some(version) = map
+            .from
+            .version
+            .field
+            .as_deref()
+            .filter(|field| !known(field))
+        {
+            say("from.version".into(), version);
+        }
+        for field in &map.fields {
+            if let FieldSource::Path(path) = &field.source
+                && let Some(first) = path.first()
+                && !known(first)
+                && field.missing == MissingPolicy::Fail
+                && field.default.is_none()
+            {
+                say(format!("fields.{}", field.column), first);
+            }
+        }
+    }
+}
