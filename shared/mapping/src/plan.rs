@@ -99,7 +99,7 @@ pub struct Plan {
 
 impl Plan {
     /// Compiles a map. Errors and warnings come together; without an error there is a plan.
-    #[must_use] 
+    #[must_use]
     pub fn compile(map: &Map, schemas: Schemas<'_>) -> (Option<Self>, Vec<PlanProblem>) {
         let mut compiler = Compiler {
             names: Names::default(),

@@ -353,7 +353,9 @@ fn from_raw<'r, 'v>(
     }
     if let Some(values) = &column.values {
         let text = scalar_text(raw).map_err(|error| failed(error.code, error.message))?;
-        return if let Some(value) = values.get(text.as_ref()).or(column.default.as_ref()) { Ok(value.clone()) } else {
+        return if let Some(value) = values.get(text.as_ref()).or(column.default.as_ref()) {
+            Ok(value.clone())
+        } else {
             let message = format!(
                 "`{}` is not among the values of the map: add it to `values`, or give a `default`",
                 shorten(&text)

@@ -13,6 +13,7 @@ mod clock;
 mod crash;
 mod error;
 mod failures;
+pub mod guard;
 mod ledger;
 mod links;
 mod queue;

@@ -54,11 +54,7 @@ pub(crate) fn scalar_text(raw: &str) -> Result<Cow<'_, str>, ConvertError> {
 }
 
 /// Converts one raw value. `null` is null for every type.
-pub(crate) fn convert(
-    raw: &str,
-    ty: DataType,
-    round: Rounding,
-) -> Result<Value<'_>, ConvertError> {
+pub(crate) fn convert(raw: &str, ty: DataType, round: Rounding) -> Result<Value<'_>, ConvertError> {
     if raw == "null" {
         return Ok(Value::Null);
     }

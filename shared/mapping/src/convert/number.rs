@@ -65,7 +65,9 @@ pub(super) fn integer(
     most: i64,
     round: Rounding,
 ) -> Result<Value<'static>, ConvertError> {
-    let number = if let Ok(number) = text.parse::<i64>() { number } else {
+    let number = if let Ok(number) = text.parse::<i64>() {
+        number
+    } else {
         let fitted = fit(text, 0, round)?;
         fitted
             .to_string()
