@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::{MAX_MESSAGE_BYTES, QueueName};
+use model::{MAX_MESSAGE_BYTES, MAX_RECEIVES, QueueName};
 use ports::{Consumer, Outgoing, Queue, QueueError, Received, Sent, StoreError};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
@@ -142,7 +142,9 @@ impl Consumer for Store {
                     newest.clone_into(last);
                 }
                 let ids = visible(db, queue, &groups, now, max)?;
-                ids.into_iter().map(|id| take(db, id, until)).collect()
+                ids.into_iter()
+                    .filter_map(|id| take(db, queue, id, until).transpose())
+                    .collect()
             })
             .await
             .map_err(unavailable(queue))
@@ -231,7 +233,13 @@ fn visible(
     }
 }
 
-fn take(db: &Connection, id: i64, until: i64) -> rusqlite::Result<Received> {
+/// Receives one message, or makes a dead letter of it when it has been received too often.
+fn take(
+    db: &Connection,
+    queue: QueueName,
+    id: i64,
+    until: i64,
+) -> rusqlite::Result<Option<Received>> {
     let (receives, sent): (u32, i64) = db
         .prepare_cached(
             "UPDATE messages SET visible = :until, receives = receives + 1 WHERE id = :id
@@ -240,16 +248,23 @@ fn take(db: &Connection, id: i64, until: i64) -> rusqlite::Result<Received> {
         .query_row(named_params! {":until": until, ":id": id}, |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;
+    if receives > MAX_RECEIVES && queue != QueueName::Dead {
+        db.prepare_cached(
+            "UPDATE messages SET queue = ?2, visible = 0, receives = 0 WHERE id = ?1",
+        )?
+        .execute((id, QueueName::Dead as i64))?;
+        return Ok(None);
+    }
     let body = db
         .prepare_cached("SELECT body FROM bodies WHERE id = ?1")?
         .query_row([id], |row| row.get(0))?;
-    Ok(Received {
+    Ok(Some(Received {
         id: id.to_string(),
         receipt: format!("{id}-{receives}"),
         body,
         receives,
         sent: Timestamp::from_microsecond(sent).unwrap_or_default(),
-    })
+    }))
 }
 
 fn remove(db: &Connection, id: i64, receives: i64) -> rusqlite::Result<()> {

@@ -7,6 +7,7 @@
 mod convert;
 mod expr;
 mod extract;
+pub mod json;
 mod key;
 mod plan;
 mod row;

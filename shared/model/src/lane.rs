@@ -21,6 +21,17 @@ impl Lane {
     /// All lanes, most urgent first.
     pub const ALL: [Self; 3] = [Self::Live, Self::Retry, Self::Load];
 
+    /// The lane of an event source such as `arn:aws:sqs:eu-west-1:123456789012:crm-live`: its
+    /// name ends with the lane's. What is not known is served as the most urgent.
+    #[must_use]
+    pub fn of_source(source: &str) -> Self {
+        let name = source.rsplit([':', '-']).next().unwrap_or_default();
+        Self::ALL
+            .into_iter()
+            .find(|lane| lane.queue().as_str() == name)
+            .unwrap_or(Self::Live)
+    }
+
     /// The queue that carries this lane.
     #[must_use]
     pub fn queue(self) -> QueueName {
@@ -50,11 +61,13 @@ pub enum QueueName {
     Loads,
     /// [`crate::RetryJob`]s for `retry`.
     Retries,
+    /// Messages of all other queues that were received too often, for `retry`.
+    Dead,
 }
 
 impl QueueName {
     /// All queues.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Live,
         Self::Retry,
         Self::Load,
@@ -62,6 +75,7 @@ impl QueueName {
         Self::Pulls,
         Self::Loads,
         Self::Retries,
+        Self::Dead,
     ];
 
     /// The name in stores, logs and messages.
@@ -75,6 +89,7 @@ impl QueueName {
             Self::Pulls => "pulls",
             Self::Loads => "loads",
             Self::Retries => "retries",
+            Self::Dead => "dead",
         }
     }
 }
@@ -88,5 +103,23 @@ impl fmt::Display for QueueName {
 impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.queue().as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_known_by_its_source() {
+        assert_eq!(
+            Lane::of_source("arn:aws:sqs:eu-west-1:123456789012:crm-load"),
+            Lane::Load
+        );
+        assert_eq!(Lane::of_source("local:retry"), Lane::Retry);
+        assert_eq!(
+            Lane::of_source("arn:aws:sqs:eu-west-1:123456789012:other"),
+            Lane::Live
+        );
     }
 }

@@ -50,3 +50,6 @@ pub const MAX_MESSAGE_BYTES: usize = 1_000_000;
 
 /// Size a pack aims at in bytes: the unit in which Amazon SQS bills.
 pub const PACK_BYTES: usize = 64 * 1024;
+
+/// How often a message may be received before it becomes a dead letter.
+pub const MAX_RECEIVES: u32 = 100;

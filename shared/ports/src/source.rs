@@ -180,4 +180,14 @@ pub trait Source: Debug + Send + Sync {
 
     /// Whether [`Source::fetch`] can be used at all.
     fn can_fetch(&self) -> bool;
+
+    /// Where recurring pulls begin after a load that began at `low_water` and whose slices
+    /// ended with `ends`.
+    fn after_load(
+        &self,
+        low_water: Option<SourceMark>,
+        ends: Vec<SourceMark>,
+    ) -> Option<SourceMark> {
+        low_water.or_else(|| ends.into_iter().next())
+    }
 }

@@ -3,7 +3,7 @@
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use model::{Cause, DataType, ErrorClass, LoadMode, PackId, Rows, Value, Version};
+use model::{Cause, DataType, ErrorClass, Lane, LoadMode, PackId, Rows, Value, Version};
 
 /// Whose a table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +123,8 @@ pub struct WriteBatch<'a> {
     pub bulk: Option<Vec<(PackId, usize)>>,
     /// The load under way, which remembers these rows as found whatever becomes of them.
     pub found_in: Option<u32>,
+    /// The lane they came on, which decides who is served first when calls are scarce.
+    pub lane: Lane,
 }
 
 /// What a target knows of one row.

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fmt::Debug, time::Duration};
 
 use async_trait::async_trait;
-use model::{MAX_MESSAGE_BYTES, QueueName, RunId};
+use model::{MAX_MESSAGE_BYTES, MAX_RECEIVES, QueueName, RunId};
 
 use super::{map_name, pack_entry};
 use crate::{Consumer, Dedupe, Outgoing, Queue, QueueError, Received, Sent};
@@ -269,6 +269,32 @@ pub async fn a_busy_group_does_not_starve_the_others(fixture: &dyn QueueFixture)
     assert!(before < 100, "{before} messages of the busy map came first");
 }
 
+/// A message that nobody finishes ends among the dead letters, as it was, and not before.
+pub async fn an_endless_message_becomes_a_dead_letter(fixture: &dyn QueueFixture) {
+    send(fixture, "endless").await;
+    for receive_count in 1..=MAX_RECEIVES {
+        let received = receive(fixture, 1).await;
+        assert_eq!(
+            received.len(),
+            1,
+            "it was gone after {receive_count} receives"
+        );
+        let receipt = &received[0].receipt;
+        fixture
+            .queue()
+            .defer(QueueName::Live, receipt, Duration::ZERO)
+            .await
+            .expect("deferred");
+    }
+    assert_eq!(receive(fixture, 1).await, []);
+    let dead = fixture
+        .consumer()
+        .receive(QueueName::Dead, 1, VISIBILITY)
+        .await
+        .expect("received");
+    assert_eq!(dead[0].body, "endless");
+}
+
 /// Tests of the contract of [`Queue`] and [`Consumer`].
 #[macro_export]
 macro_rules! queue_contract {
@@ -289,6 +315,7 @@ macro_rules! queue_contract {
                 a_message_too_large_is_refused,
                 a_pack_can_be_sent_twice,
                 a_busy_group_does_not_starve_the_others,
+                an_endless_message_becomes_a_dead_letter,
             ]
         );
     };

@@ -156,6 +156,7 @@ fn batch(writes: &[(Key, Op)]) -> WriteBatch<'static> {
         ops,
         bulk: None,
         found_in: None,
+        lane: model::Lane::Live,
     }
 }
 

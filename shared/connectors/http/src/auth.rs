@@ -1,0 +1,206 @@
+//! Being let in.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use definition::{Auth, OAuth2, Text};
+use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
+use jiff::Timestamp;
+use oauth2::{
+    AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, RequestTokenError, Scope,
+    TokenResponse, TokenUrl, basic::BasicClient,
+};
+use ports::{Clock, Secrets, SourceError};
+use tokio::sync::Mutex;
+
+/// Gives the header that lets a request in.
+///
+/// Tokens are kept until shortly before they end. While one worker asks for a new one the
+/// others wait for it: one expiry makes one request.
+#[derive(Debug)]
+pub struct Authorizer {
+    auth: Auth,
+    secrets: Arc<dyn Secrets>,
+    clock: Arc<dyn Clock>,
+    http: reqwest::Client,
+    token: Mutex<Option<Token>>,
+}
+
+#[derive(Debug, Clone)]
+struct Token {
+    header: HeaderValue,
+    renew: Timestamp,
+}
+
+/// How long before its end a token is renewed; a tenth of its life if that is shorter.
+const EARLY: Duration = Duration::from_mins(5);
+/// Life of a token whose issuer does not state one.
+const DEFAULT_LIFE: Duration = Duration::from_mins(10);
+
+fn refused(what: String) -> SourceError {
+    SourceError::Auth { what }
+}
+
+impl Authorizer {
+    /// Authorizes by `auth`, asking token services through `http`.
+    #[must_use]
+    pub fn new(
+        auth: Auth,
+        secrets: Arc<dyn Secrets>,
+        clock: Arc<dyn Clock>,
+        http: reqwest::Client,
+    ) -> Self {
+        Self {
+            auth,
+            secrets,
+            clock,
+            http,
+            token: Mutex::default(),
+        }
+    }
+
+    /// The value of a text that may be a secret.
+    pub async fn text(&self, text: &Text) -> Result<String, SourceError> {
+        match text {
+            Text::Plain(text) => Ok(text.clone()),
+            Text::Secret(name) => self.secret(name).await,
+        }
+    }
+
+    async fn secret(&self, name: &str) -> Result<String, SourceError> {
+        let secret = self
+            .secrets
+            .get(name)
+            .await
+            .map_err(|error| refused(error.to_string()))?;
+        Ok(secret.expose().to_owned())
+    }
+
+    /// The header for the next request, if any is needed.
+    pub async fn header(&self) -> Result<Option<(HeaderName, HeaderValue)>, SourceError> {
+        let authorization = |text: String| Ok(Some((AUTHORIZATION, sensitive(&text)?)));
+        match &self.auth {
+            Auth::None => Ok(None),
+            Auth::Basic { user, password } => {
+                let pair = format!(
+                    "{}:{}",
+                    self.text(user).await?,
+                    self.secret(password).await?
+                );
+                authorization(format!("Basic {}", STANDARD.encode(pair)))
+            }
+            Auth::Bearer { token } => {
+                authorization(format!("Bearer {}", self.secret(token).await?))
+            }
+            Auth::Header { name, value } => {
+                let name = HeaderName::from_bytes(name.as_bytes())
+                    .map_err(|_| refused(format!("`{name}` is no name for a header")))?;
+                Ok(Some((name, sensitive(&self.secret(value).await?)?)))
+            }
+            Auth::OAuth2(oauth2) => Ok(Some((AUTHORIZATION, self.bearer(oauth2).await?))),
+        }
+    }
+
+    /// Forgets the token that was refused, so that the next request asks for a new one. Says
+    /// whether there was one to forget.
+    pub async fn refuse(&self, refused: Option<&HeaderValue>) -> bool {
+        if !matches!(self.auth, Auth::OAuth2(_)) {
+            return false;
+        }
+        let mut token = self.token.lock().await;
+        // Another worker may have a newer one already.
+        if token.as_ref().map(|token| &token.header) == refused {
+            *token = None;
+        }
+        true
+    }
+
+    async fn bearer(&self, oauth2: &OAuth2) -> Result<HeaderValue, SourceError> {
+        let mut token = self.token.lock().await;
+        let now = self.clock.now();
+        if let Some(token) = token.as_ref().filter(|token| now < token.renew) {
+            return Ok(token.header.clone());
+        }
+        let (text, life) = self.request(oauth2).await?;
+        let header = sensitive(&format!("Bearer {text}"))?;
+        let renew = now + life.saturating_sub(EARLY.min(life / 10));
+        *token = Some(Token {
+            header: header.clone(),
+            renew,
+        });
+        Ok(header)
+    }
+
+    async fn request(&self, oauth2: &OAuth2) -> Result<(String, Duration), SourceError> {
+        let at = &oauth2.token_url;
+        let bad_url = |error: oauth2::url::ParseError| {
+            refused(format!("token_url `{at}` is no address: {error}"))
+        };
+        let client = BasicClient::new(ClientId::new(self.text(&oauth2.client).await?))
+            .set_client_secret(ClientSecret::new(self.secret(&oauth2.secret).await?))
+            .set_token_uri(TokenUrl::new(at.clone()).map_err(bad_url)?)
+            .set_auth_type(AuthType::RequestBody);
+        let mut request = client.exchange_client_credentials();
+        for scope in oauth2
+            .scope
+            .iter()
+            .flat_map(|scopes| scopes.split_whitespace())
+        {
+            request = request.add_scope(Scope::new(scope.to_owned()));
+        }
+        for (name, value) in &oauth2.params {
+            request = request.add_extra_param(name.clone(), value.clone());
+        }
+        let send = |request: HttpRequest| send(self.http.clone(), request);
+        match request.request_async(&send).await {
+            Ok(token) => {
+                let life = token.expires_in().unwrap_or(DEFAULT_LIFE);
+                Ok((token.access_token().secret().clone(), life))
+            }
+            Err(RequestTokenError::ServerResponse(error)) => Err(refused(format!(
+                "{at} refuses a token: {error}: check client, secret and scope"
+            ))),
+            Err(RequestTokenError::Request(error)) => {
+                let what = format!(
+                    "no token from {at}: {}",
+                    runtime::error_chain(&error).join(": ")
+                );
+                Err(SourceError::Unavailable {
+                    what,
+                    retry_after: None,
+                })
+            }
+            Err(RequestTokenError::Parse(error, _)) => {
+                let what = format!("{at} did not answer with a token: {error}");
+                Err(SourceError::Garbled { what })
+            }
+            Err(RequestTokenError::Other(text)) => Err(SourceError::Unavailable {
+                what: format!("no token from {at}: {text}"),
+                retry_after: None,
+            }),
+        }
+    }
+}
+
+fn sensitive(text: &str) -> Result<HeaderValue, SourceError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        refused("a secret has a character that no header can hold, such as a line end".into())
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+async fn send(http: reqwest::Client, request: HttpRequest) -> Result<HttpResponse, reqwest::Error> {
+    let (parts, body) = request.into_parts();
+    let answer = http
+        .request(parts.method, parts.uri.to_string())
+        .headers(parts.headers)
+        .body(body)
+        .send()
+        .await?;
+    let mut response = HttpResponse::new(Vec::new());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = answer.headers().clone();
+    *response.body_mut() = answer.bytes().await?.into();
+    Ok(response)
+}

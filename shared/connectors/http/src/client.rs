@@ -1,0 +1,396 @@
+//! One HTTP connection of a deployment: authenticated, limited, patient for a moment.
+
+use std::{
+    sync::{Arc, Once},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use definition::{Connection, Text};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use jiff::Timestamp;
+use model::{ConnectionName, Lane, full_jitter};
+use ports::{Clock, Secrets, SourceError};
+use runtime::{Rate, Rates};
+use tokio::sync::Semaphore;
+
+use crate::{Authorizer, respond};
+
+/// Largest body that is read.
+const MAX_BODY: usize = 64 * 1024 * 1024;
+/// Attempts of one call, and the longest wait between two of them. What takes longer is for
+/// the caller, who can come back later instead of waiting.
+const ATTEMPTS: u32 = 3;
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A client for one connection.
+#[derive(Debug)]
+pub struct HttpClient {
+    name: ConnectionName,
+    base: url::Url,
+    headers: HeaderMap,
+    http: reqwest::Client,
+    auth: Authorizer,
+    places: Semaphore,
+    rate: Option<Rate>,
+    rates: Rates,
+    clock: Arc<dyn Clock>,
+}
+
+/// One call.
+#[derive(Debug, Clone)]
+pub struct Call<'c> {
+    /// Method.
+    pub method: Method,
+    /// Address.
+    pub url: url::Url,
+    /// Headers beside those of the connection.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: Option<Bytes>,
+    /// Who is served first when calls are scarce.
+    pub lane: Lane,
+    /// Whether the call may be repeated although its first attempt may have had an effect.
+    pub repeatable: bool,
+    /// What it is for, in messages.
+    pub what: &'c str,
+}
+
+impl Call<'_> {
+    /// A call that reads.
+    #[must_use]
+    pub fn get(url: url::Url, lane: Lane) -> Self {
+        Self {
+            method: Method::GET,
+            url,
+            headers: HeaderMap::new(),
+            body: None,
+            lane,
+            repeatable: true,
+            what: "",
+        }
+    }
+
+    fn describe(&self) -> String {
+        // The query can hold tokens; the path cannot.
+        let mut url = self.url.clone();
+        url.set_query(None);
+        let what = if self.what.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.what)
+        };
+        format!("{} {url}{what}", self.method)
+    }
+}
+
+/// A good answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: Bytes,
+    /// When the call was made, on this computer's clock.
+    pub asked: Timestamp,
+    /// What was called, in messages.
+    pub what: String,
+}
+
+fn provide_cryptography() {
+    static ONCE: Once = Once::new();
+    // An error means that the process has chosen a provider already.
+    ONCE.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+}
+
+impl HttpClient {
+    /// A client for a connection of a deployment.
+    pub async fn new(
+        name: ConnectionName,
+        connection: &Connection,
+        secrets: Arc<dyn Secrets>,
+        rates: Rates,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SourceError> {
+        let invalid = |what: String| SourceError::Invalid {
+            what: format!("connection `{name}`: {what}"),
+        };
+        provide_cryptography();
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("syncline/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(10))
+            .timeout(connection.limits.timeout)
+            .pool_idle_timeout(Duration::from_secs(50))
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::limited(5))
+            .build()
+            .map_err(|error| invalid(error.to_string()))?;
+        let auth = Authorizer::new(
+            connection.auth.clone(),
+            secrets,
+            Arc::clone(&clock),
+            http.clone(),
+        );
+        let url = auth.text(&connection.url).await?;
+        let base: url::Url = url
+            .parse()
+            .map_err(|error| invalid(format!("its url is no address: {error}")))?;
+        if !base.has_host() {
+            return Err(invalid("its url names no host".into()));
+        }
+        let mut headers = HeaderMap::new();
+        for (header, text) in &connection.headers {
+            let value = match text {
+                Text::Plain(text) => text.clone(),
+                Text::Secret(_) => auth.text(text).await?,
+            };
+            let bad = || invalid(format!("header `{header}` cannot be sent"));
+            let parsed = HeaderName::from_bytes(header.as_bytes()).map_err(|_| bad())?;
+            headers.insert(parsed, HeaderValue::from_str(&value).map_err(|_| bad())?);
+        }
+        Ok(Self {
+            places: Semaphore::new(connection.limits.concurrency as usize),
+            rate: connection.limits.rate.map(|per_second| Rate { per_second }),
+            name,
+            base,
+            headers,
+            http,
+            auth,
+            rates,
+            clock,
+        })
+    }
+
+    /// The connection's address.
+    #[must_use]
+    pub fn base(&self) -> &url::Url {
+        &self.base
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// An address below the connection's.
+    pub fn at(&self, path: &str) -> Result<url::Url, SourceError> {
+        let mut url = self.base.clone();
+        let (path, query) = path
+            .split_once('?')
+            .map_or((path, None), |(path, query)| (path, Some(query)));
+        let joined = format!(
+            "{}/{}",
+            url.path().trim_end_matches('/'),
+            path.trim_start_matches('/')
+        );
+        url.set_path(&joined);
+        if query.is_some() {
+            url.set_query(query);
+        }
+        Ok(url)
+    }
+
+    /// An address that the other system has given, relative to the one it was given at. It
+    /// must stay on the connection's host: credentials go with every call.
+    pub fn follow(&self, from: &url::Url, link: &str) -> Result<url::Url, SourceError> {
+        let invalid = |why: String| SourceError::Garbled {
+            what: format!("the link `{link}` in the answer from {from} {why}"),
+        };
+        let url = from
+            .join(link)
+            .map_err(|error| invalid(format!("is no address: {error}")))?;
+        if url.origin() == self.base.origin() {
+            Ok(url)
+        } else {
+            Err(invalid(format!(
+                "leads away from {}",
+                self.base.origin().ascii_serialization()
+            )))
+        }
+    }
+
+    /// Makes a call. A status that is no success is an error.
+    pub async fn call(&self, call: &Call<'_>) -> Result<Answer, SourceError> {
+        let mut attempt = 1;
+        loop {
+            let error = match self.attempt(call).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let jitter = full_jitter(
+                Duration::from_millis(200),
+                PATIENCE,
+                attempt,
+                self.clock.random(),
+            );
+            let wait = error.retry_after().unwrap_or(jitter);
+            let passes = matches!(
+                error,
+                SourceError::Unavailable { .. } | SourceError::Throttled { .. }
+            );
+            if !passes || !call.repeatable || attempt == ATTEMPTS || wait > PATIENCE {
+                return Err(error);
+            }
+            tracing::debug!(connection.name = %self.name, "trying again in {} ms: {error}", wait.as_millis());
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(&self, call: &Call<'_>) -> Result<Answer, SourceError> {
+        let what = call.describe();
+        self.wait_for_rate(call.lane, &what).await?;
+        let closed = |_| SourceError::Unavailable {
+            what: "the client is shutting down".into(),
+            retry_after: None,
+        };
+        let _place = self.places.acquire().await.map_err(closed)?;
+        let header = self.auth.header().await?;
+        let answer = self.send(call, header.as_ref(), &what).await;
+        let token = header.map(|(_, value)| value);
+        match answer {
+            Err(SourceError::Auth { .. }) if self.auth.refuse(token.as_ref()).await => {
+                // A token can be withdrawn before its end; a second refusal is final.
+                let header = self.auth.header().await?;
+                self.send(call, header.as_ref(), &what).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn wait_for_rate(&self, lane: Lane, what: &str) -> Result<(), SourceError> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        loop {
+            let taken = self.rates.take(&self.name, rate, lane).await;
+            match taken {
+                Ok(None) => return Ok(()),
+                Ok(Some(wait)) => tokio::time::sleep(wait).await,
+                Err(error) => {
+                    return Err(SourceError::Unavailable {
+                        what: format!("{what}: {error}"),
+                        retry_after: None,
+                    });
+                }
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        call: &Call<'_>,
+        header: Option<&(HeaderName, HeaderValue)>,
+        what: &str,
+    ) -> Result<Answer, SourceError> {
+        let asked = self.clock.now();
+        let mut request = self
+            .http
+            .request(call.method.clone(), call.url.clone())
+            .headers(self.headers.clone());
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
+        }
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        if let Some(body) = &call.body {
+            request = request.body(body.clone());
+        }
+        let mut response = request
+            .send()
+            .await
+            .map_err(|error| transport_error(what, &error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut body = BytesMut::with_capacity(
+            response
+                .content_length()
+                .and_then(|n| usize::try_from(n).ok())
+                .unwrap_or(0)
+                .min(MAX_BODY),
+        );
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| transport_error(what, &error))?
+        {
+            if body.len() + chunk.len() > MAX_BODY {
+                let what = format!(
+                    "{what} answered with more than {} MiB: ask for smaller pages with `pull.page_size`",
+                    MAX_BODY >> 20
+                );
+                return Err(SourceError::Invalid { what });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if !status.is_success() {
+            return Err(respond::status_error(
+                what,
+                status,
+                &headers,
+                &body,
+                self.clock.now(),
+            ));
+        }
+        Ok(Answer {
+            status,
+            headers,
+            body: body.freeze(),
+            asked,
+            what: what.to_owned(),
+        })
+    }
+}
+
+fn transport_error(what: &str, error: &reqwest::Error) -> SourceError {
+    // The error's own text repeats the address with its query.
+    let mut below: Vec<String> = runtime::error_chain(error);
+    if below.len() > 1 {
+        below.remove(0);
+    }
+    let kind = if error.is_timeout() {
+        "did not answer in time"
+    } else if error.is_connect() {
+        "cannot be reached"
+    } else {
+        "broke off"
+    };
+    SourceError::Unavailable {
+        what: format!("{what} {kind}: {}", below.join(": ")),
+        retry_after: None,
+    }
+}
+
+impl Answer {
+    /// The error of a body that is not what it should be.
+    #[must_use]
+    pub fn garbled(&self, why: &str) -> SourceError {
+        let content = self
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
+        let content = content.map_or_else(String::new, |content| format!(" of type {content}"));
+        let what = format!(
+            "{} answered {} with a body{content} that {why}: `{}`",
+            self.what,
+            self.status,
+            respond::excerpt(&self.body)
+        );
+        SourceError::Garbled { what }
+    }
+
+    /// The error of a good status whose body is an error.
+    #[must_use]
+    pub fn error_in_body(&self) -> SourceError {
+        let said =
+            respond::error_message(&self.body).unwrap_or_else(|| respond::excerpt(&self.body));
+        SourceError::Unavailable {
+            what: format!(
+                "{} answered {} with an error in its body: {said}",
+                self.what, self.status
+            ),
+            retry_after: None,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What an answer means.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use jiff::Timestamp;
+use ports::SourceError;
+
+/// How long an answer asks to wait: seconds or a date (RFC 9110 §10.2.3).
+#[must_use]
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds.max(0.0)).ok();
+    }
+    let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Duration::try_from(then.duration_since(now)).unwrap_or_default())
+}
+
+/// The beginning of a body, for a message.
+pub(crate) fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(400)]);
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(200) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+/// The message of an error body in OData's form, which many others use too.
+pub(crate) fn error_message(body: &[u8]) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let error = json
+        .get("error")
+        .or_else(|| json.get("@error"))
+        .unwrap_or(&json);
+    let text = |value: &serde_json::Value| {
+        value
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
+    let message = error
+        .get("message")
+        .and_then(|message| text(message).or_else(|| text(message.get("value")?)));
+    let message = message
+        .or_else(|| text(error))
+        .or_else(|| text(json.get("error_description")?))?;
+    let code = error.get("code").and_then(text);
+    Some(code.map_or(message.clone(), |code| format!("{code}: {message}")))
+}
+
+/// The error that an answer with a bad status is. `what` says what was asked.
+pub(crate) fn status_error(
+    what: &str,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Timestamp,
+) -> SourceError {
+    let said = error_message(body).unwrap_or_else(|| excerpt(body));
+    let what = format!("{what} answered {status}: {said}");
+    let retry_after = retry_after(headers, now);
+    match status {
+        StatusCode::UNAUTHORIZED => SourceError::Auth {
+            what: format!("{what}: check the connection's `auth` and its secret"),
+        },
+        StatusCode::FORBIDDEN => SourceError::Auth {
+            what: format!("{what}: the account lacks a permission there"),
+        },
+        StatusCode::TOO_MANY_REQUESTS => SourceError::Throttled { what, retry_after },
+        StatusCode::GONE => SourceError::Expired { what },
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => {
+            SourceError::Unavailable { what, retry_after }
+        }
+        _ if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
+            SourceError::Unavailable { what, retry_after }
+        }
+        _ => SourceError::Invalid { what },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(text: &str) -> HeaderMap {
+        [(RETRY_AFTER, text.parse().unwrap())].into_iter().collect()
+    }
+
+    #[test]
+    fn both_forms_of_retry_after_are_read() {
+        let now: Timestamp = "1994-11-06T08:49:00Z".parse().unwrap();
+        assert_eq!(
+            retry_after(&header("120"), now),
+            Some(Duration::from_mins(2))
+        );
+        assert_eq!(
+            retry_after(&header("Sun, 06 Nov 1994 08:49:37 GMT"), now),
+            Some(Duration::from_secs(37))
+        );
+        assert_eq!(
+            retry_after(&header("Sun, 06 Nov 1994 08:00:00 GMT"), now),
+            Some(Duration::ZERO)
+        );
+        assert_eq!(retry_after(&header("-5"), now), Some(Duration::ZERO));
+        assert_eq!(retry_after(&header("soon"), now), None);
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn an_error_body_is_quoted_by_its_message() {
+        let dataverse =
+            br#"{"error":{"code":"0x80072322","message":"Number of requests exceeded"}}"#;
+        assert_eq!(
+            error_message(dataverse).unwrap(),
+            "0x80072322: Number of requests exceeded"
+        );
+        assert_eq!(
+            error_message(br#"{"error":"invalid_client"}"#).unwrap(),
+            "invalid_client"
+        );
+        assert_eq!(error_message(br#"{"message":"no"}"#).unwrap(), "no");
+        assert_eq!(error_message(b"<html>"), None);
+    }
+
+    #[test]
+    fn an_excerpt_is_short_and_one_line() {
+        let page = "<html>\n  <body>".repeat(1_000);
+        let shown = excerpt(page.as_bytes());
+        assert!(shown.len() < 250 && !shown.contains('\n'), "{shown}");
+    }
+}

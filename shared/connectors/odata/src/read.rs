@@ -1,0 +1,481 @@
+//! Reading pages, changes and single records.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use connector_http::{Answer, Call, url::add_query};
+use definition::PullMode;
+use http::HeaderValue;
+use mapping::json;
+use model::{Lane, Op, SliceRange, SourceMark, VersionKind};
+use ports::{Next, Page, PageRecord, ReadFrom, SourceError};
+
+use crate::{
+    OdataSource,
+    cursor::{Circle, Cursor, Mark},
+    deleted::{Entry, entry},
+    literal::{and, any_of, literal},
+    metadata::EdmType,
+    page::{self, PageBody},
+};
+
+/// Keys per request of [`ports::Source::fetch`]; more would make addresses that servers refuse.
+const KEYS_PER_FETCH: usize = 20;
+
+impl OdataSource {
+    pub(crate) async fn read_page(
+        &self,
+        from: ReadFrom<'_>,
+        cursor: Option<&str>,
+    ) -> Result<Page, SourceError> {
+        let expired = || SourceError::Expired {
+            what: "the place kept in the checkpoint cannot be read by this version".into(),
+        };
+        let mark = match from {
+            ReadFrom::Rows(_) => None,
+            ReadFrom::Mark(mark) => Some(Mark::parse(mark).ok_or_else(expired)?),
+        };
+        let lane = if mark.is_some() {
+            Lane::Live
+        } else {
+            Lane::Load
+        };
+        let cursor = match cursor {
+            Some(text) => serde_json::from_str(text).map_err(|_| expired())?,
+            None => self.first(from, mark.as_ref()).await?,
+        };
+        let url: url::Url = cursor.next.parse().map_err(|_| expired())?;
+        let mut call = Self::call(url, lane);
+        call.headers
+            .insert("prefer", self.preferences(cursor.tracked));
+        let answer = match self.client.call(&call).await {
+            Err(SourceError::Invalid { what }) if is_expired(&what) => {
+                return Err(SourceError::Expired { what });
+            }
+            answer => answer?,
+        };
+        self.page(&answer, &call.url, mark, cursor)
+    }
+
+    fn preferences(&self, tracked: bool) -> HeaderValue {
+        let mut preferences = Vec::new();
+        if tracked {
+            preferences.push("odata.track-changes".to_owned());
+        }
+        if let Some(size) = self.stream.page_size {
+            preferences.push(format!("odata.maxpagesize={size}"));
+        }
+        HeaderValue::from_str(&preferences.join(",")).unwrap_or(HeaderValue::from_static(""))
+    }
+
+    /// The address of the first page.
+    async fn first(&self, from: ReadFrom<'_>, mark: Option<&Mark>) -> Result<Cursor, SourceError> {
+        let start = |next: String, tracked| Cursor {
+            next,
+            tracked,
+            newest: None,
+            circle: Circle::default(),
+        };
+        if let Some(Mark::Delta { link }) = mark {
+            return Ok(start(link.clone(), true));
+        }
+        let range = match from {
+            ReadFrom::Rows(range) => range,
+            ReadFrom::Mark(_) => None,
+        };
+        // A read that tracks changes takes neither a filter nor an order (Dataverse refuses
+        // them), and a part of the stream has no delta link of its own.
+        let whole = range.is_none() && self.stream.condition.is_none() && mark.is_none();
+        let tracked = whole && self.stream.mode != PullMode::Cursor;
+        let since = match mark {
+            Some(Mark::Cursor { at: Some(at), .. }) => Some(self.since(at)?),
+            _ => None,
+        };
+        let in_range = match range {
+            Some(range) => Some(self.in_range(range).await?),
+            None => None,
+        };
+        let ordered = since.is_some();
+        let filter = and(&[since, in_range, self.stream.condition.clone()]);
+        let mut url = self.url()?;
+        let select = self.select();
+        let order = self.order();
+        let mut query: Vec<(&str, &str)> = Vec::new();
+        if !select.is_empty() {
+            query.push(("$select", &select));
+        }
+        if let Some(filter) = &filter {
+            query.push(("$filter", filter));
+        }
+        if ordered {
+            query.push(("$orderby", &order));
+        }
+        add_query(&mut url, &query);
+        Ok(start(url.into(), tracked))
+    }
+
+    fn select(&self) -> String {
+        self.stream.select.join(",")
+    }
+
+    /// Oldest change first, and a complete order, so that no page boundary hides a record.
+    fn order(&self) -> String {
+        let version = self
+            .stream
+            .version
+            .iter()
+            .map(|(field, _)| format!("{field} asc"));
+        let keys = self.stream.key.iter().map(|key| format!("{key} asc"));
+        version.chain(keys).collect::<Vec<_>>().join(",")
+    }
+
+    /// Everything at or after a version, less the overlap: rows that were committed late, or
+    /// by a server whose clock is behind, carry an older time than rows already read.
+    fn since(&self, at: &str) -> Result<String, SourceError> {
+        let Some((field, kind)) = &self.stream.version else {
+            return Err(SourceError::Expired {
+                what: "the map has no version field any more".into(),
+            });
+        };
+        let time: Option<jiff::Timestamp> =
+            at.parse().ok().filter(|_| *kind != VersionKind::Integer);
+        let value = match time {
+            Some(time) => time
+                .saturating_sub(self.stream.overlap)
+                .map_or(at.to_owned(), |time| time.to_string()),
+            None => at.to_owned(),
+        };
+        Ok(format!("{field} ge {value}"))
+    }
+
+    async fn in_range(&self, range: &SliceRange) -> Result<String, SourceError> {
+        let ty = self.field_type(&range.field).await?;
+        let field = &range.field;
+        let from = range
+            .from
+            .as_ref()
+            .map(|from| format!("{field} ge {}", literal(from, ty)));
+        let to = range
+            .to
+            .as_ref()
+            .map(|to| format!("{field} lt {}", literal(to, ty)));
+        let inside = and(&[from.clone(), to]).unwrap_or_default();
+        // Rows without a value are in no range: the first one takes them.
+        Ok(match from {
+            None if !self.stream.key.contains(field) => format!("({inside}) or {field} eq null"),
+            _ => inside,
+        })
+    }
+
+    fn page(
+        &self,
+        answer: &Answer,
+        url: &url::Url,
+        mark: Option<Mark>,
+        mut cursor: Cursor,
+    ) -> Result<Page, SourceError> {
+        let by_link = matches!(mark, Some(Mark::Delta { .. }));
+        let applied = answer
+            .headers
+            .get("preference-applied")
+            .and_then(|value| value.to_str().ok());
+        cursor.tracked =
+            by_link || applied.is_some_and(|applied| applied.contains("track-changes"));
+        let PageBody {
+            records,
+            next,
+            delta,
+        } = page::parse(answer, by_link)?;
+        if mark.is_some() && !by_link {
+            self.note_newest(&records, &mut cursor);
+        }
+        let records = self.records(answer, records, by_link)?;
+        let observed = answer.asked.as_microsecond();
+        let next = match next {
+            Some(link) => {
+                let target = self.client.follow(url, &link)?;
+                let Some(circle) = cursor.circle.step(target.as_str()) else {
+                    return Err(SourceError::Invalid {
+                        what: format!(
+                            "{}: its nextLink leads in a circle, back to {target}: the service never ends",
+                            answer.what
+                        ),
+                    });
+                };
+                let cursor = Cursor {
+                    next: target.into(),
+                    circle,
+                    ..cursor
+                };
+                Next::Page(serde_json::to_string(&cursor).unwrap_or_default())
+            }
+            None => Next::End(self.end(url, mark, delta, cursor.newest)?),
+        };
+        Ok(Page {
+            records,
+            observed,
+            next,
+        })
+    }
+
+    fn records(
+        &self,
+        answer: &Answer,
+        records: Vec<Bytes>,
+        changes: bool,
+    ) -> Result<Vec<PageRecord>, SourceError> {
+        let upsert = |raw| PageRecord {
+            op: Op::Upsert,
+            raw,
+        };
+        if !changes {
+            return Ok(records.into_iter().map(upsert).collect());
+        }
+        let mut found = Vec::with_capacity(records.len());
+        for raw in records {
+            match entry(&raw, &self.stream.key)
+                .map_err(|why| answer.garbled(&format!("holds a bad entry: {why}")))?
+            {
+                Entry::Entity => found.push(upsert(raw)),
+                Entry::Deleted(raw) => found.push(PageRecord {
+                    op: Op::Delete,
+                    raw,
+                }),
+                Entry::Link => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where the next read for changes begins.
+    fn end(
+        &self,
+        url: &url::Url,
+        mark: Option<Mark>,
+        delta: Option<String>,
+        newest: Option<String>,
+    ) -> Result<Option<SourceMark>, SourceError> {
+        let link = match delta {
+            Some(link) => Some(self.client.follow(url, &link)?.to_string()),
+            None => None,
+        };
+        let end = match (mark, link) {
+            // A delta read without a new link means that the old one is still good.
+            (
+                Some(Mark::Cursor {
+                    then: Some(link), ..
+                }),
+                _,
+            )
+            | (_, Some(link))
+            | (Some(Mark::Delta { link }), None) => Mark::Delta { link },
+            (Some(Mark::Cursor { at, .. }), None) => Mark::Cursor {
+                at: self.later(at, newest),
+                then: None,
+            },
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(end.to_source_mark()))
+    }
+
+    fn note_newest(&self, records: &[Bytes], cursor: &mut Cursor) {
+        let Some((field, _)) = &self.stream.version else {
+            return;
+        };
+        for raw in records {
+            // A record without a readable version is a failure of its own, later.
+            let version = json::fields(raw, [field.as_str()])
+                .ok()
+                .and_then(|found| json::scalar(found[0]?));
+            if let Some(version) = version {
+                cursor.newest = self.later(cursor.newest.take(), Some(version.into_owned()));
+            }
+        }
+    }
+
+    /// The later of two versions as they stand in records. One that cannot be read is no
+    /// version.
+    fn later(&self, a: Option<String>, b: Option<String>) -> Option<String> {
+        let kind = self
+            .stream
+            .version
+            .as_ref()
+            .map_or(VersionKind::Auto, |(_, kind)| *kind);
+        let read = |text: &Option<String>| kind.read(text.as_deref()?).ok();
+        match (read(&a), read(&b)) {
+            (Some(x), Some(y)) => {
+                if x >= y {
+                    a
+                } else {
+                    b
+                }
+            }
+            (None, Some(_)) => b,
+            _ => a,
+        }
+    }
+
+    /// The mark of the newest record there is, from which changes are read after a load.
+    pub(crate) async fn newest(&self) -> Result<Option<Mark>, SourceError> {
+        let Some((field, kind)) = &self.stream.version else {
+            return Ok(None);
+        };
+        let mut url = self.url()?;
+        add_query(
+            &mut url,
+            &[
+                ("$select", field),
+                ("$orderby", &format!("{field} desc")),
+                ("$top", "1"),
+            ],
+        );
+        let answer = self.client.call(&Self::call(url, Lane::Load)).await?;
+        let records = page::parse(&answer, false)?.records;
+        // A service that ignores $orderby shows some record: its version is no bound. Every
+        // record of the page is looked at, and the clock of the service is a bound for times.
+        let mut newest = None;
+        for raw in records.iter().take(1) {
+            let found = json::fields(raw, [field.as_str()])
+                .map_err(|error| answer.garbled(&error.to_string()))?;
+            newest = found[0]
+                .and_then(json::scalar)
+                .map(std::borrow::Cow::into_owned);
+        }
+        let ty = self.field_type(field).await?;
+        let is_time = match &newest {
+            Some(text) => text.parse::<jiff::Timestamp>().is_ok(),
+            None => ty.is_none_or(|ty| ty == EdmType::DateTimeOffset),
+        };
+        if is_time && *kind != VersionKind::Integer {
+            let now = server_time(&answer);
+            newest = match newest {
+                Some(text)
+                    if text
+                        .parse::<jiff::Timestamp>()
+                        .is_ok_and(|newest| newest < now)
+                        && records.len() == 1 =>
+                {
+                    Some(text)
+                }
+                _ => Some(now.to_string()),
+            };
+        }
+        Ok(Some(Mark::Cursor {
+            at: newest,
+            then: None,
+        }))
+    }
+
+    /// How many rows there are; `None` when the service does not say.
+    pub(crate) async fn count(&self) -> Option<u64> {
+        let mut url = self.url().ok()?;
+        url.set_path(&format!("{}/$count", url.path()));
+        if let Some(condition) = &self.stream.condition {
+            add_query(&mut url, &[("$filter", condition)]);
+        }
+        let mut call = Self::call(url, Lane::Load);
+        call.headers
+            .insert("accept", HeaderValue::from_static("text/plain"));
+        let answer = self.client.call(&call).await.ok()?;
+        // Some services send a byte-order mark first.
+        let text = std::str::from_utf8(&answer.body)
+            .ok()?
+            .trim_start_matches('\u{feff}');
+        text.trim().parse().ok()
+    }
+
+    pub(crate) async fn fetch_keys(
+        &self,
+        keys: &[Bytes],
+    ) -> Result<Vec<Option<Bytes>>, SourceError> {
+        let mut fields: Vec<(&str, Option<EdmType>)> = Vec::with_capacity(self.stream.key.len());
+        for key in &self.stream.key {
+            fields.push((key, self.field_type(key).await?));
+        }
+        let mut found = Vec::with_capacity(keys.len());
+        for some in keys.chunks(KEYS_PER_FETCH) {
+            let mut wanted = Vec::with_capacity(some.len());
+            for raw in some {
+                wanted.push(self.key_values(raw)?);
+            }
+            let mut rows = self.fetch_some(&fields, &wanted).await?;
+            found.extend(wanted.iter().map(|key| rows.remove(&normal(key))));
+        }
+        Ok(found)
+    }
+
+    async fn fetch_some(
+        &self,
+        fields: &[(&str, Option<EdmType>)],
+        wanted: &[Vec<String>],
+    ) -> Result<HashMap<Vec<String>, Bytes>, SourceError> {
+        let filter =
+            and(&[Some(any_of(fields, wanted)), self.stream.condition.clone()]).unwrap_or_default();
+        let select = self.select();
+        let mut url = self.url()?;
+        let mut query: Vec<(&str, &str)> = vec![("$filter", &filter)];
+        if !select.is_empty() {
+            query.push(("$select", &select));
+        }
+        add_query(&mut url, &query);
+        let mut rows = HashMap::new();
+        let mut circle = Circle::default();
+        loop {
+            let call = Call {
+                what: "reading single records",
+                ..Self::call(url.clone(), Lane::Live)
+            };
+            let answer = self.client.call(&call).await?;
+            let page = page::parse(&answer, false)?;
+            for raw in page.records {
+                rows.insert(normal(&self.key_values(&raw)?), raw);
+            }
+            let Some(link) = page.next else {
+                return Ok(rows);
+            };
+            url = self.client.follow(&url, &link)?;
+            circle = circle
+                .step(url.as_str())
+                .ok_or_else(|| answer.garbled("has a nextLink that leads in a circle"))?;
+        }
+    }
+
+    /// The key of a record, one text per key field.
+    fn key_values(&self, raw: &Bytes) -> Result<Vec<String>, SourceError> {
+        let mut values = Vec::with_capacity(self.stream.key.len());
+        for key in &self.stream.key {
+            let value = json::fields(raw, [key.as_str()])
+                .ok()
+                .and_then(|found| json::scalar(found[0]?));
+            let missing = || SourceError::Invalid {
+                what: format!(
+                    "a record of `{}` has no key field `{key}`",
+                    self.stream.entity
+                ),
+            };
+            values.push(value.ok_or_else(missing)?.into_owned());
+        }
+        Ok(values)
+    }
+}
+
+/// Keys are compared without regard to case: GUIDs are written both ways.
+fn normal(key: &[String]) -> Vec<String> {
+    key.iter().map(|part| part.to_lowercase()).collect()
+}
+
+/// The time at the service, from its `Date` header, else ours.
+fn server_time(answer: &Answer) -> jiff::Timestamp {
+    let date = answer
+        .headers
+        .get(http::header::DATE)
+        .and_then(|value| value.to_str().ok());
+    date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok())
+        .map_or(answer.asked, |date| date.timestamp())
+}
+
+/// Whether a refusal says that a token is too old. The standard has 410 for that; Dataverse
+/// answers 400 with a code of its own.
+fn is_expired(what: &str) -> bool {
+    what.contains("0x80044352") || what.contains("ExpiredVersionStamp")
+}
