@@ -10,10 +10,12 @@ mod extract;
 pub mod json;
 mod key;
 mod plan;
+mod plans;
 mod row;
 mod table;
 
 pub use expr::{Expression, ExpressionError};
 pub use key::key_text;
 pub use plan::{Plan, PlanProblem, Schemas};
+pub use plans::{Plans, PlansError};
 pub use row::{Mapped, Scratch};

@@ -17,7 +17,7 @@ pub enum Op {
     Touch,
 }
 
-/// Where a change entered.
+/// Where a change entered; kept through failures and replays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
@@ -27,8 +27,6 @@ pub enum Origin {
     Pull,
     /// An initial load or a re-load.
     Load,
-    /// The failure store.
-    Retry,
 }
 
 /// One record's news, with the source's own data untouched.

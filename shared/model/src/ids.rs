@@ -88,6 +88,14 @@ name! {
     ConnectionName
 }
 
+impl MapName {
+    /// The name under which messages are kept whose map cannot be read.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self("unknown".into())
+    }
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -13,6 +13,18 @@ pub fn crash_point(name: &str) {
     let _ = name;
 }
 
+/// Marks a record that is about to be worked on.
+///
+/// With the feature `crash-points` and `SYNCLINE_CRASH_ON=text` in the environment, the
+/// process kills itself when the record contains the text: a record that breaks the worker.
+#[inline]
+pub fn crash_on(record: &[u8]) {
+    #[cfg(feature = "crash-points")]
+    armed::pass_record(record);
+    #[cfg(not(feature = "crash-points"))]
+    let _ = record;
+}
+
 #[cfg(feature = "crash-points")]
 mod armed {
     use std::sync::{
@@ -47,10 +59,28 @@ mod armed {
     pub(super) fn pass(name: &str) {
         let Some(armed) = armed() else { return };
         if armed.name == name && armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
-            let _ = rustix::process::kill_process(
-                rustix::process::getpid(),
-                rustix::process::Signal::KILL,
-            );
+            die();
         }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a switch for tests, which must not depend on the configuration it tests"
+    )]
+    pub(super) fn pass_record(record: &[u8]) {
+        static FATAL: OnceLock<Option<String>> = OnceLock::new();
+        let fatal = FATAL.get_or_init(|| std::env::var("SYNCLINE_CRASH_ON").ok());
+        if let Some(fatal) = fatal
+            && record
+                .windows(fatal.len())
+                .any(|window| window == fatal.as_bytes())
+        {
+            die();
+        }
+    }
+
+    fn die() {
+        let _ =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }

@@ -27,7 +27,7 @@ pub mod testing;
 pub use blobs::Blobs;
 pub use checkpoints::{CheckpointError, Checkpoints, CheckpointsExt, Revision, Stored};
 pub use clock::{Clock, SystemClock};
-pub use crash::crash_point;
+pub use crash::{crash_on, crash_point};
 pub use error::{BoxError, StoreError};
 pub use failures::{FailureFilter, FailureGroup, FailurePage, Failures};
 pub use ledger::{Ledger, Settlement};

@@ -178,7 +178,7 @@ impl Source for OdataSource {
             .filter_map(Mark::parse)
             .find_map(|mark| match mark {
                 Mark::Delta { link } => Some(link),
-                _ => None,
+                Mark::Cursor { .. } => None,
             });
         let mark = match (low, delta) {
             (Some(Mark::Cursor { at, .. }), Some(link)) => Mark::Cursor {

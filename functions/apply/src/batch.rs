@@ -1,0 +1,264 @@
+//! Changes of one map, mapped and sorted out.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+};
+
+use mapping::{Mapped, Scratch};
+use model::{
+    Cause, Change, ErrorClass, Lane, Op, Origin, Outcome, Pack, PackId, Rows, Value, Version,
+};
+use ports::{RowOp, RowOutcome, TargetError, WriteBatch};
+
+use crate::{
+    handler::{Apply, Work},
+    verdict::Verdict,
+};
+
+/// The changes of some packs on their way to outcomes.
+pub(crate) struct Batch<'a> {
+    pub(crate) changes: Vec<&'a Change>,
+    pub(crate) verdicts: Vec<Option<Verdict>>,
+    /// Rows to write, with the operation and the change each belongs to.
+    rows: Rows<'a>,
+    writes: Vec<(RowOp, usize)>,
+    /// Changes that have to be read from the source again.
+    pub(crate) touches: Vec<usize>,
+    filtered: Vec<usize>,
+    packs: Vec<(PackId, usize)>,
+    lane: Lane,
+    bulk: bool,
+    found_in: Option<u32>,
+}
+
+impl<'a> Batch<'a> {
+    /// Maps the changes of packs and decides among those of one key.
+    pub(crate) fn new(work: &Work<'_>, packs: impl Iterator<Item = &'a Pack>) -> Self {
+        let mut batch = Self {
+            changes: Vec::new(),
+            verdicts: Vec::new(),
+            rows: Rows::new(work.plan.table().columns.len()),
+            writes: Vec::new(),
+            touches: Vec::new(),
+            filtered: Vec::new(),
+            packs: Vec::new(),
+            lane: work.lane,
+            bulk: work.bulk,
+            found_in: work.found_in,
+        };
+        let mut scratch = Scratch::default();
+        for pack in packs {
+            batch.rows.reserve(pack.changes.len());
+            for change in &pack.changes {
+                batch.add(work, pack.head.origin, change, &mut scratch);
+            }
+            batch.packs.push((pack.head.id, batch.writes.len()));
+        }
+        if !batch.bulk {
+            batch.coalesce(&work.plan.table().key);
+        }
+        batch
+    }
+
+    fn add(
+        &mut self,
+        work: &Work<'_>,
+        origin: Origin,
+        change: &'a Change,
+        scratch: &mut Scratch<'a>,
+    ) {
+        ports::crash_on(&change.raw);
+        let at = self.changes.len();
+        self.changes.push(change);
+        self.verdicts.push(None);
+        let ignores = work.plan.table().deletes == ports::Deletes::Ignore;
+        // A record that was read from its source and has no version is as old as can be: any
+        // other state of it wins or has to be settled.
+        let read = origin != Origin::Webhook && change.op == Op::Upsert;
+        let oldest = |version: Option<Version>| version.or(read.then_some(Version(i64::MIN)));
+        match work.plan.map_change(change, &mut self.rows, scratch) {
+            Mapped::Failed(cause) => self.verdicts[at] = Some(Verdict::Failed(cause)),
+            Mapped::Delete { .. } if ignores => {
+                self.rows.pop();
+                self.verdicts[at] = Some(Verdict::Ended(Outcome::Filtered));
+            }
+            Mapped::Upsert { version } if oldest(version).is_some() => {
+                let version = oldest(version).unwrap_or(Version(i64::MIN));
+                self.writes.push((RowOp::Upsert { version }, at));
+            }
+            Mapped::Delete { version, filtered } if oldest(version).is_some() => {
+                let version = oldest(version).unwrap_or(Version(i64::MIN));
+                self.writes.push((RowOp::Delete { version }, at));
+                if filtered {
+                    self.filtered.push(at);
+                }
+            }
+            Mapped::Touch | Mapped::Delete { .. } | Mapped::Upsert { .. } => {
+                self.rows.pop();
+                self.touch(work, at);
+            }
+        }
+    }
+
+    /// A change that does not say how new it is: only the source can tell what holds now.
+    fn touch(&mut self, work: &Work<'_>, at: usize) {
+        if work.source.is_some() || self.changes[at].op == Op::Delete {
+            self.touches.push(at);
+            return;
+        }
+        let message = "the record does not say how new it is, and its source cannot be asked for single records: give the map a `version` field that every record has, or the stream an `item` path";
+        let cause = Cause::new(ErrorClass::Mapping, "version-missing", message);
+        self.verdicts[at] = Some(Verdict::Failed(Box::new(cause)));
+    }
+
+    /// Of the changes of one key the newest is written; older ones are superseded, equal ones
+    /// say nothing new, and a tie is settled by the source.
+    fn coalesce(&mut self, key: &[usize]) {
+        let hashes = RandomState::new();
+        let mut newest: HashMap<u64, Vec<usize>> = HashMap::with_capacity(self.writes.len());
+        let mut dropped = vec![false; self.writes.len()];
+        let mut tied = vec![false; self.writes.len()];
+        for row in 0..self.writes.len() {
+            let cells = self.rows.row(row);
+            let rivals = newest.entry(hash_key(&hashes, key, cells)).or_default();
+            let same = |other: &usize| {
+                key.iter()
+                    .all(|at| self.rows.row(*other).get(*at) == cells.get(*at))
+            };
+            let Some(place) = rivals.iter().position(same) else {
+                rivals.push(row);
+                continue;
+            };
+            let rival = rivals[place];
+            let (version, other) = (version(&self.writes[row].0), version(&self.writes[rival].0));
+            if version > other {
+                rivals[place] = row;
+                dropped[rival] = true;
+                self.verdicts[self.writes[rival].1] = Some(Verdict::Ended(Outcome::Superseded));
+                continue;
+            }
+            dropped[row] = true;
+            let change = self.writes[row].1;
+            if version < other {
+                self.verdicts[change] = Some(Verdict::Ended(Outcome::Superseded));
+            } else if self.writes[row].0 == self.writes[rival].0 && cells == self.rows.row(rival) {
+                self.verdicts[change] = Some(Verdict::Ended(Outcome::Unchanged));
+            } else {
+                tied[rival] = true;
+                self.touches.push(change);
+            }
+        }
+        if !dropped.contains(&true) {
+            return;
+        }
+        let mut rows = Rows::new(self.rows.width());
+        let writes = std::mem::take(&mut self.writes);
+        for (row, write) in writes.into_iter().enumerate() {
+            if dropped[row] {
+                continue;
+            }
+            if tied[row] {
+                self.touches.push(write.1);
+                continue;
+            }
+            rows.push_empty().clone_from_slice(self.rows.row(row));
+            self.writes.push(write);
+        }
+        self.rows = rows;
+        self.packs.clear();
+    }
+
+    fn take_write(&mut self) -> WriteBatch<'a> {
+        let rows = std::mem::replace(&mut self.rows, Rows::new(0));
+        WriteBatch {
+            rows,
+            ops: self.writes.iter().map(|(op, _)| op.clone()).collect(),
+            bulk: self.bulk.then(|| std::mem::take(&mut self.packs)),
+            found_in: self.found_in,
+            lane: self.lane,
+        }
+    }
+
+    fn decide(&mut self, at: usize, outcome: RowOutcome) {
+        let ended = |outcome| Some(Verdict::Ended(outcome));
+        self.verdicts[at] = match outcome {
+            RowOutcome::Applied => ended(Outcome::Applied),
+            RowOutcome::Unchanged if self.filtered.contains(&at) => ended(Outcome::Filtered),
+            RowOutcome::Unchanged => ended(Outcome::Unchanged),
+            RowOutcome::Superseded => ended(Outcome::Superseded),
+            RowOutcome::Failed(cause) => Some(Verdict::Failed(cause)),
+            RowOutcome::Tie => {
+                self.touches.push(at);
+                None
+            }
+        };
+    }
+
+    pub(crate) fn into_verdicts(self) -> Vec<Verdict> {
+        let undecided = || {
+            let message = "the change was not decided: this is a mistake in syncline";
+            Verdict::Failed(Box::new(Cause::new(
+                ErrorClass::Transient,
+                "undecided",
+                message,
+            )))
+        };
+        self.verdicts
+            .into_iter()
+            .map(|verdict| verdict.unwrap_or_else(undecided))
+            .collect()
+    }
+}
+
+fn version(op: &RowOp) -> Version {
+    match op {
+        RowOp::Upsert { version }
+        | RowOp::Delete { version }
+        | RowOp::SettleUpsert { version, .. } => *version,
+        RowOp::SettleDelete { .. } => Version(i64::MIN),
+    }
+}
+
+fn hash_key(state: &RandomState, key: &[usize], cells: &[Value<'_>]) -> u64 {
+    let mut hasher = state.build_hasher();
+    for at in key {
+        match cells.get(*at) {
+            Some(Value::Int(value) | Value::Timestamp(value) | Value::Time(value)) => {
+                value.hash(&mut hasher);
+            }
+            Some(Value::Text(text) | Value::Decimal(text) | Value::Json(text)) => {
+                text.hash(&mut hasher);
+            }
+            Some(Value::Uuid(bytes)) => bytes.hash(&mut hasher),
+            Some(Value::Date(days)) => days.hash(&mut hasher),
+            Some(Value::Bool(value)) => value.hash(&mut hasher),
+            Some(Value::Bytes(bytes)) => bytes.hash(&mut hasher),
+            Some(Value::Float(value)) => value.to_bits().hash(&mut hasher),
+            Some(Value::Missing | Value::Null) | None => {}
+        }
+    }
+    hasher.finish()
+}
+
+impl Apply {
+    /// Writes what can be written as it is, then what the source has to be asked for.
+    pub(crate) async fn write_batch(
+        &self,
+        work: &Work<'_>,
+        batch: &mut Batch<'_>,
+    ) -> Result<(), TargetError> {
+        let write = batch.take_write();
+        if !write.ops.is_empty() {
+            let outcomes = work.target.write(work.plan.table(), &write).await?;
+            let writes = std::mem::take(&mut batch.writes);
+            for ((_, at), outcome) in writes.into_iter().zip(outcomes) {
+                batch.decide(at, outcome);
+            }
+        }
+        if !batch.touches.is_empty() {
+            self.settle_touches(work, batch).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! What became of each change, and who is told.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mapping::Plan;
+use model::{
+    Cause, Change, Failure, FailureId, FailureReport, FailureStatus, Fingerprint, Outcome,
+    PackHead, QueueName, Resolved,
+};
+use runtime::{Outbox, OutboxError};
+
+/// What became of one change.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Verdict {
+    /// It ended well.
+    Ended(Outcome),
+    /// It failed.
+    Failed(Box<Cause>),
+}
+
+impl Verdict {
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Ended(outcome) => *outcome,
+            Self::Failed(_) => Outcome::Failed,
+        }
+    }
+}
+
+/// Failures per report: with records of some kilobytes each it stays within one message.
+const FAILURES_PER_REPORT: usize = 100;
+
+/// Collects what the failure store has to know.
+pub(crate) struct Report<'p> {
+    plan: &'p Plan,
+    now: Timestamp,
+    failures: Vec<Failure>,
+    resolved: Vec<Resolved>,
+}
+
+impl<'p> Report<'p> {
+    pub(crate) fn new(plan: &'p Plan, now: Timestamp) -> Self {
+        Self {
+            plan,
+            now,
+            failures: Vec::new(),
+            resolved: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, head: &PackHead, index: usize, change: &Change, verdict: Verdict) {
+        match (verdict, change.failure) {
+            (Verdict::Ended(outcome), Some(id)) => self.resolved.push(Resolved {
+                id,
+                outcome,
+                at: self.now,
+            }),
+            (Verdict::Ended(_), None) => {}
+            (Verdict::Failed(cause), _) => self
+                .failures
+                .push(self.failure(head, index, change, *cause)),
+        }
+    }
+
+    fn failure(&self, head: &PackHead, index: usize, change: &Change, cause: Cause) -> Failure {
+        Failure {
+            id: change
+                .failure
+                .unwrap_or_else(|| FailureId::of(head.id, index)),
+            map: head.map.clone(),
+            key: self.plan.key_of(change),
+            op: change.op,
+            origin: head.origin,
+            fingerprint: Fingerprint::of(&head.map, &cause),
+            cause,
+            weight: 1,
+            run: head.run,
+            generation: head.generation,
+            map_version: self.plan.digest().to_owned(),
+            trace: head.trace,
+            attempts: 1,
+            first: self.now,
+            last: self.now,
+            observed: change.observed,
+            due: None,
+            status: FailureStatus::Open,
+            raw: change.raw_text().into_owned(),
+            original: None,
+            resolution: None,
+        }
+    }
+
+    /// Sends all of it. When it returns `Ok`, `retry` will hear of every failure.
+    pub(crate) async fn send(self, outbox: &Outbox) -> Result<(), OutboxError> {
+        let map = self.plan.map();
+        for failures in self.failures.chunks(FAILURES_PER_REPORT) {
+            let Some(first) = failures.first() else {
+                continue;
+            };
+            let name = format!("failed/{}/{}", first.id, first.last.as_microsecond());
+            let report = FailureReport::Failed {
+                failures: failures.to_vec(),
+            };
+            outbox
+                .send(
+                    QueueName::Failures,
+                    Some(map),
+                    &name,
+                    &report,
+                    Duration::ZERO,
+                )
+                .await?;
+        }
+        if let Some(first) = self.resolved.first() {
+            let name = format!("resolved/{}/{}", first.id, first.at.as_microsecond());
+            let report = FailureReport::Resolved {
+                resolved: self.resolved,
+            };
+            outbox
+                .send(
+                    QueueName::Failures,
+                    Some(map),
+                    &name,
+                    &report,
+                    Duration::ZERO,
+                )
+                .await?;
+        }
+        Ok(())
+    }
+}
