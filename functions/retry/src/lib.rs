@@ -1,1 +1,12 @@
-//! retry
+//! Owns failures.
+//!
+//! `apply` reports what failed and what came through; this function keeps the failures,
+//! sends them round again when they are due or a person asks, releases what was parked for a
+//! paused map, and takes in dead letters. See the README of this function.
+
+mod dead;
+mod handler;
+mod release;
+mod reports;
+
+pub use handler::{Retry, RetryError};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use model::{IllegalTransition, MapEvent, MapName, MapRecord};
+use model::{IllegalTransition, MapEvent, MapName, MapRecord, MapState};
 use ports::{CheckpointError, Checkpoints, CheckpointsExt, Clock, StoreError, Stored};
 
 /// A map did not change its state.
@@ -41,7 +41,7 @@ pub struct MapStates {
 }
 
 fn key(map: &MapName) -> String {
-    format!("map/{map}/state")
+    format!("state/{map}")
 }
 
 impl MapStates {
@@ -62,6 +62,17 @@ impl MapStates {
         let record = stored.map_or_else(|| MapRecord::new(now), |stored| stored.value);
         self.remember(map, now, &record);
         Ok(record)
+    }
+
+    /// The maps that are in a state.
+    pub async fn in_state(&self, state: MapState) -> Result<Vec<MapName>, StoreError> {
+        let all = self.checkpoints.load_all::<MapRecord>("state/").await?;
+        let found = all
+            .into_iter()
+            .filter(|(_, stored)| stored.value.state == state);
+        Ok(found
+            .filter_map(|(key, _)| MapName::new(key.trim_start_matches("state/")).ok())
+            .collect())
     }
 
     /// The state of a map as it was at most half a second ago.

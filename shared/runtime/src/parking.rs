@@ -53,6 +53,21 @@ impl Parking {
         self.blobs.measure(&prefix(map)).await
     }
 
+    /// The maps for which something is parked.
+    pub async fn maps(&self) -> Result<Vec<MapName>, StoreError> {
+        let mut maps = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let names = self.blobs.list("parked/", after.as_deref(), 1).await?;
+            let Some(map) = names.first().and_then(|name| name.split('/').nth(1)) else {
+                return Ok(maps);
+            };
+            // Behind everything of this map.
+            after = Some(format!("parked/{map}0"));
+            maps.extend(MapName::new(map).ok());
+        }
+    }
+
     /// Sends the oldest parked packs of a map on their way again; says whether there are more.
     pub async fn release(&self, map: &MapName, outbox: &Outbox) -> Result<bool, OutboxError> {
         let names = self.blobs.list(&prefix(map), None, RELEASE_STEP).await?;

@@ -1,0 +1,102 @@
+//! Dead letters: messages that were received again and again and never finished.
+
+use aws_lambda_events::sqs::SqsMessage;
+use model::{
+    Cause, Counts, ErrorClass, Failure, FailureId, FailureStatus, Fingerprint, MapName, Op, Origin,
+    Pack, RunId, decode_pack,
+};
+use ports::Settlement;
+
+use crate::{Retry, RetryError};
+
+impl Retry {
+    /// Takes a dead letter in: each change of a pack as a failure, anything else as it is.
+    pub(crate) async fn bury(&self, message: SqsMessage) -> Result<(), RetryError> {
+        let body = message.body.unwrap_or_default();
+        let Some((body, blob)) = self.outbox.open(body).await? else {
+            return Ok(());
+        };
+        if let Ok(pack) = decode_pack(&body) {
+            let map = &pack.head.map;
+            tracing::error!(map.name = %map, "a pack of map `{map}` was never finished and goes to the failure store");
+            let failures: Vec<Failure> = (0..pack.changes.len())
+                .map(|index| self.dead_change(&pack, index))
+                .collect();
+            self.failures.put_new(&failures).await?;
+            let counts = Counts {
+                failed: failures.len() as u64,
+                ..Counts::default()
+            };
+            // Changes that were failures before are in the books already.
+            if pack.changes.iter().all(|change| change.failure.is_none()) {
+                self.ledger
+                    .settle(vec![Settlement {
+                        pack: pack.head.id,
+                        counts,
+                    }])
+                    .await?;
+            }
+        } else {
+            tracing::error!(
+                "a message was never finished and goes to the failure store: {body:.200}"
+            );
+            self.failures.put_new(&[self.dead_message(&body)]).await?;
+        }
+        Ok(self.outbox.close(blob.as_slice()).await?)
+    }
+
+    fn dead_change(&self, pack: &Pack, index: usize) -> Failure {
+        let change = &pack.changes[index];
+        let head = &pack.head;
+        let message = "the change was tried too often without an end: look at the logs of apply, then retry it";
+        let cause = Cause::new(ErrorClass::Transient, "dead-letter", message);
+        let base = self.dead_message("");
+        Failure {
+            id: change
+                .failure
+                .unwrap_or_else(|| FailureId::of(head.id, index)),
+            map: head.map.clone(),
+            op: change.op,
+            origin: head.origin,
+            fingerprint: Fingerprint::of(&head.map, &cause),
+            cause,
+            run: head.run,
+            generation: head.generation,
+            trace: head.trace,
+            observed: change.observed,
+            raw: change.raw_text().into_owned(),
+            ..base
+        }
+    }
+
+    fn dead_message(&self, body: &str) -> Failure {
+        let now = self.clock.now();
+        let map = MapName::unknown();
+        let message =
+            "the message was tried too often without an end: look at the logs, then retry it";
+        let cause = Cause::new(ErrorClass::Invalid, Failure::UNREADABLE, message);
+        Failure {
+            id: FailureId::of_message(body),
+            key: None,
+            op: Op::Upsert,
+            origin: Origin::Webhook,
+            fingerprint: Fingerprint::of(&map, &cause),
+            cause,
+            weight: 1,
+            run: RunId::live(&map),
+            map,
+            generation: 0,
+            map_version: String::new(),
+            trace: None,
+            attempts: model::MAX_RECEIVES,
+            first: now,
+            last: now,
+            observed: now.as_microsecond(),
+            due: None,
+            status: FailureStatus::Open,
+            raw: body.to_owned(),
+            original: None,
+            resolution: None,
+        }
+    }
+}

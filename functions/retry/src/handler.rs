@@ -1,0 +1,250 @@
+//! Sending failures round again.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use definition::Definition;
+use jiff::Timestamp;
+use model::{
+    Backoff, Change, Failure, FailureId, FailureStatus, Lane, MapName, Origin, Outcome, PackHead,
+    PackId, Packer, QueueName, Resolved, RetryJob, RunId, TraceId,
+};
+use ports::{CheckpointError, Clock, Failures, Ledger, Outgoing, StoreError, Stored};
+use runtime::{MapStates, Outbox, OutboxError, Parking};
+
+/// The function.
+#[derive(Debug)]
+pub struct Retry {
+    /// The deployment.
+    pub definition: Arc<Definition>,
+    /// Where failures are kept.
+    pub failures: Arc<dyn Failures>,
+    /// Where they are sent from.
+    pub outbox: Outbox,
+    /// Where packs of paused maps are kept.
+    pub parking: Parking,
+    /// The states of maps.
+    pub states: MapStates,
+    /// The books, for dead letters.
+    pub ledger: Arc<dyn Ledger>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How long what has ended is kept.
+    pub keep: Duration,
+}
+
+/// A job of this function did not succeed and has to be done again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RetryError {
+    /// A store did not work.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something could not be sent.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    /// A map did not change its state.
+    #[error(transparent)]
+    Transition(#[from] runtime::TransitionError),
+    /// Another worker changes the same failure all the time.
+    #[error("failure {0} is being changed by others")]
+    Contended(FailureId),
+}
+
+/// Messages worked on side by side.
+const AT_ONCE: usize = 8;
+/// Failures sent round in one tick.
+const DUE_AT_ONCE: usize = 2_000;
+/// How long an attempt may be on its way before it counts as lost.
+const LOST_AFTER: Duration = Duration::from_mins(15);
+/// How long failures of a map that may not be applied wait before they are looked at again.
+const LATER: Duration = Duration::from_secs(30);
+
+/// What failures must have in common to travel in one pack.
+type Group = (MapName, RunId, Origin, u32, Option<TraceId>);
+
+impl Retry {
+    /// Takes in what `apply` reports: messages of the queue `failures`.
+    pub async fn handle_reports(&self, event: SqsEvent) -> SqsBatchResponse {
+        runtime::each_message(event, AT_ONCE, |message| self.report(message)).await
+    }
+
+    /// Takes in dead letters: messages of the queue `dead`.
+    pub async fn handle_dead(&self, event: SqsEvent) -> SqsBatchResponse {
+        runtime::each_message(event, AT_ONCE, |message| self.bury(message)).await
+    }
+
+    /// Does what it is asked: messages of the queue `retries`.
+    pub async fn handle_jobs(&self, event: SqsEvent) -> SqsBatchResponse {
+        runtime::each_message(event, AT_ONCE, |message| self.job(message)).await
+    }
+
+    async fn job(&self, message: SqsMessage) -> Result<(), RetryError> {
+        let body = message.body.unwrap_or_default();
+        let Some((body, blob)) = self.outbox.open(body).await? else {
+            return Ok(());
+        };
+        match serde_json::from_str(&body) {
+            Ok(RetryJob::Replay { failures }) => self.replay(&failures).await?,
+            Ok(RetryJob::Release { map }) => self.release(&map).await?,
+            Err(error) => tracing::error!(
+                "a job for retry cannot be read and is dropped: {error}: {body:.200}"
+            ),
+        }
+        Ok(self.outbox.close(blob.as_slice()).await?)
+    }
+
+    /// The tick of a timer: sends round what is due, releases what waits, forgets what is old.
+    pub async fn tick(&self) -> Result<(), RetryError> {
+        let now = self.clock.now();
+        let due = self.failures.due(now, DUE_AT_ONCE).await?;
+        self.send_round(due, now, false).await?;
+        for map in self.parking.maps().await? {
+            self.release(&map).await?;
+        }
+        Ok(())
+    }
+
+    /// The tick of a slower timer, once a minute or so: ends what was left in the middle and
+    /// forgets what ended long ago.
+    pub async fn tidy(&self) -> Result<(), RetryError> {
+        self.resume_stragglers().await?;
+        let before = self
+            .clock
+            .now()
+            .saturating_sub(self.keep)
+            .unwrap_or(Timestamp::UNIX_EPOCH);
+        let expired = self.failures.expire(before).await?;
+        if expired > 0 {
+            tracing::info!(
+                failure.count = expired,
+                "{expired} failures that ended before {before} are forgotten"
+            );
+        }
+        Ok(())
+    }
+
+    /// The next moment at which [`Retry::tick`] has failures to send.
+    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.failures.next_due().await
+    }
+
+    async fn replay(&self, ids: &[FailureId]) -> Result<(), RetryError> {
+        let mut chosen = Vec::with_capacity(ids.len());
+        for id in ids {
+            chosen.extend(self.failures.get(*id).await?.filter(|stored| {
+                matches!(
+                    stored.value.status,
+                    FailureStatus::Open | FailureStatus::Waiting
+                )
+            }));
+        }
+        self.send_round(chosen, self.clock.now(), true).await
+    }
+
+    /// Marks failures as being tried and sends them to `apply`. They are marked first: a
+    /// worker that dies in between leaves them marked, and they come due again.
+    async fn send_round(
+        &self,
+        chosen: Vec<Stored<Failure>>,
+        now: Timestamp,
+        asked: bool,
+    ) -> Result<(), RetryError> {
+        let mut groups: BTreeMap<Group, Vec<Change>> = BTreeMap::new();
+        let mut messages = Vec::new();
+        for stored in chosen {
+            let failure = stored.value;
+            let state = self.states.recent(&failure.map).await?;
+            let waits = !state.applies(Lane::Retry) || failure.is_message() && !asked;
+            let marked = Failure {
+                status: if waits {
+                    failure.status
+                } else {
+                    FailureStatus::Retrying
+                },
+                due: Some(now + if waits { LATER } else { LOST_AFTER }),
+                ..failure.clone()
+            };
+            match self.failures.put(Some(stored.revision), &marked).await {
+                Ok(_) if waits => {}
+                Ok(_) if failure.is_message() => messages.push(failure),
+                Ok(_) => {
+                    let group = (
+                        failure.map.clone(),
+                        failure.run,
+                        failure.origin,
+                        failure.generation,
+                        failure.trace,
+                    );
+                    groups.entry(group).or_default().push(failure.to_change());
+                }
+                // Somebody else has it.
+                Err(CheckpointError::Conflict { .. }) => {}
+                Err(CheckpointError::Store(error)) => return Err(error.into()),
+            }
+        }
+        ports::crash_point("retry.marked");
+        for failure in messages {
+            self.resend_message(&failure, now).await?;
+        }
+        for (group, changes) in groups {
+            self.send_group(group, &changes, now).await?;
+        }
+        ports::crash_point("retry.sent");
+        Ok(())
+    }
+
+    async fn send_group(
+        &self,
+        group: Group,
+        changes: &[Change],
+        now: Timestamp,
+    ) -> Result<(), RetryError> {
+        let (map, run, origin, generation, trace) = group;
+        let new_id = || PackId::from_uuid(self.clock.new_id());
+        let head = PackHead {
+            id: new_id(),
+            map,
+            run,
+            origin,
+            generation,
+            created: now,
+            trace,
+        };
+        let mut packer = Packer::new(head, new_id);
+        for change in changes {
+            packer.push(change);
+        }
+        self.outbox.send_packs(Lane::Retry, packer.finish()).await?;
+        Ok(())
+    }
+
+    /// A message that could not be read is sent as it was: a newer version may read it. The
+    /// failure ends with that; if the message still cannot be read, it opens again.
+    async fn resend_message(&self, failure: &Failure, now: Timestamp) -> Result<(), RetryError> {
+        let message = Outgoing {
+            group: Some(failure.map.clone()),
+            ..Outgoing::new(failure.raw.clone())
+        };
+        self.outbox
+            .queue()
+            .send(QueueName::Retry, vec![message])
+            .await
+            .map_err(OutboxError::from)?;
+        self.resolved(Resolved {
+            id: failure.id,
+            outcome: Outcome::Applied,
+            at: now,
+        })
+        .await
+    }
+
+    /// When the failures of a map are tried again.
+    pub(crate) fn policy(&self, map: &MapName) -> Backoff {
+        self.definition
+            .maps
+            .get(map)
+            .map(|map| map.retry)
+            .unwrap_or_default()
+    }
+}
