@@ -51,6 +51,16 @@ pub enum LoadJob {
     },
 }
 
+impl LoadJob {
+    /// The map it is about.
+    #[must_use]
+    pub fn map(&self) -> &MapName {
+        match self {
+            Self::Start { map, .. } | Self::Slice { map, .. } | Self::Finish { map, .. } => map,
+        }
+    }
+}
+
 /// Work for `retry`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]

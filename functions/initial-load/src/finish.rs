@@ -1,0 +1,253 @@
+//! Ending a load.
+
+use std::time::Duration;
+
+use definition::Map;
+use mapping::Plan;
+use model::{
+    Change, Counts, Lane, LoadJob, LoadMode, LoadPlan, LoadStatus, MapEvent, MapName, MapState, Op,
+    Origin, PackHead, PackId, Packer, PullJob, PullState, QueueName, RetryJob, RunId, Slice,
+    SourceMark, Value,
+};
+use ports::{CheckpointsExt, Source, Stored, Target};
+
+use crate::{InitialLoad, LoadError, plan_key, slice_prefix};
+
+/// How long to wait before looking again whether all has been applied.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Keys per step of a sweep.
+const SWEEP_STEP: usize = 1_000;
+
+impl InitialLoad {
+    /// Ends a load once all its packs are settled. Every step may be done twice.
+    pub(crate) async fn finish(&self, map: &MapName, generation: u32) -> Result<(), LoadError> {
+        let Some(defined) = self.definition.maps.get(map) else {
+            return Ok(());
+        };
+        let record = self.states.get(map).await?;
+        if record.generation != generation || record.state != MapState::Initializing {
+            return Ok(());
+        }
+        let Some(Stored {
+            value: load,
+            revision,
+        }) = self.plan(map, generation).await?
+        else {
+            return Ok(());
+        };
+        if self.ledger.in_flight(map, load.run).await? > 0 {
+            let again = LoadJob::Finish {
+                map: map.clone(),
+                generation,
+            };
+            return self.send(&again, LOOK_AGAIN).await;
+        }
+        if let Some(reason) = self.end_in_target(defined, &load).await? {
+            self.states
+                .transition(map, MapEvent::Break { reason })
+                .await?;
+            return Ok(());
+        }
+        ports::crash_point("load.marked");
+        let done = LoadPlan {
+            status: LoadStatus::Done,
+            finished: Some(self.clock.now()),
+            ..load
+        };
+        self.checkpoints
+            .store(&plan_key(map, generation), Some(revision), &done)
+            .await?;
+        self.states.transition(map, MapEvent::Loaded).await?;
+        ports::crash_point("load.loaded");
+        tracing::info!(map.name = %map, "load {generation} of map `{map}` is done");
+        let release = RetryJob::Release { map: map.clone() };
+        self.outbox
+            .send(
+                QueueName::Retries,
+                Some(map),
+                map.as_str(),
+                &release,
+                Duration::ZERO,
+            )
+            .await?;
+        let pull = PullJob::Pull { map: map.clone() };
+        self.outbox
+            .send(
+                QueueName::Pulls,
+                Some(map),
+                map.as_str(),
+                &pull,
+                Duration::ZERO,
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// What is left to do in the target, and where pulls go on. Returns why the load must not
+    /// end, if it must not.
+    async fn end_in_target(
+        &self,
+        defined: &Map,
+        load: &LoadPlan,
+    ) -> Result<Option<String>, LoadError> {
+        let map = &defined.name;
+        let plan = self.plans.plan(map).await?;
+        let target = self.systems.target(map).await?;
+        let source = self.systems.source(map).await?;
+        if load.mode == LoadMode::Bulk {
+            self.end_bulk(map, load, &plan, target.as_ref()).await?;
+            ports::crash_point("load.keyed");
+        }
+        if load.sweep {
+            let stopped = self
+                .sweep(defined, load, &plan, target.as_ref(), source.as_ref())
+                .await?;
+            if stopped.is_some() {
+                return Ok(stopped);
+            }
+        }
+        target.end_load(plan.table(), load.generation).await?;
+        self.set_mark(map, load, source.as_ref()).await?;
+        Ok(None)
+    }
+
+    /// Makes the key. What the load brought twice was counted as applied twice, and is
+    /// entered as what it was.
+    async fn end_bulk(
+        &self,
+        map: &MapName,
+        load: &LoadPlan,
+        plan: &Plan,
+        target: &dyn Target,
+    ) -> Result<(), LoadError> {
+        let end = target.end_bulk(plan.table()).await?;
+        if end.superseded + end.unchanged > 0 {
+            let from = Counts {
+                applied: end.superseded + end.unchanged,
+                ..Counts::default()
+            };
+            let to = Counts {
+                superseded: end.superseded,
+                unchanged: end.unchanged,
+                ..Counts::default()
+            };
+            self.ledger
+                .amend(map, load.run, "doubles", from, to)
+                .await?;
+        }
+        self.ask_again(plan, Op::Touch, &end.ties).await
+    }
+
+    /// Asks the source for every row that the load did not bring. What it does not have any
+    /// more is deleted. Returns why this was not done, if it was not.
+    async fn sweep(
+        &self,
+        defined: &Map,
+        load: &LoadPlan,
+        plan: &Plan,
+        target: &dyn Target,
+        source: &dyn Source,
+    ) -> Result<Option<String>, LoadError> {
+        let table = plan.table();
+        let mut after: Option<Vec<Value<'static>>> = None;
+        loop {
+            let sweep = target
+                .missing(table, load.generation, after.as_deref(), SWEEP_STEP)
+                .await?;
+            if after.is_none() && braked(defined, sweep.rows, sweep.missing) {
+                return Ok(Some(format!(
+                    "load {} did not find {} of {} rows of `{}`, more than the {:.0}% that `deletes.brake` allows: nothing was deleted. If they are gone from the source, raise the brake and resume; if not, correct the map",
+                    load.generation,
+                    sweep.missing,
+                    sweep.rows,
+                    table.name,
+                    defined.deletes.brake * 100.0
+                )));
+            }
+            let op = if source.can_fetch() {
+                Op::Touch
+            } else {
+                Op::Delete
+            };
+            self.ask_again(plan, op, &sweep.keys).await?;
+            let Some(last) = sweep.keys.into_iter().next_back() else {
+                return Ok(None);
+            };
+            after = Some(last);
+        }
+    }
+
+    /// Sends changes for rows of the target, by their keys.
+    async fn ask_again(
+        &self,
+        plan: &Plan,
+        op: Op,
+        keys: &[Vec<Value<'static>>],
+    ) -> Result<(), LoadError> {
+        let map = plan.map();
+        let now = self.clock.now();
+        let new_id = || PackId::from_uuid(self.clock.new_id());
+        let head = PackHead {
+            id: new_id(),
+            map: map.clone(),
+            run: RunId::live(map),
+            origin: Origin::Webhook,
+            generation: 0,
+            created: now,
+            trace: None,
+        };
+        let mut packer = Packer::new(head, new_id);
+        for key in keys {
+            let raw = plan.source_key(key).into();
+            packer.push(&Change {
+                op,
+                observed: now.as_microsecond(),
+                raw,
+                failure: None,
+            });
+        }
+        Ok(self.outbox.send_packs(Lane::Live, packer.finish()).await?)
+    }
+
+    /// Where recurring pulls go on. A re-load leaves a good mark alone: it never moves the
+    /// live cursor.
+    async fn set_mark(
+        &self,
+        map: &MapName,
+        load: &LoadPlan,
+        source: &dyn Source,
+    ) -> Result<(), LoadError> {
+        let slices = self
+            .checkpoints
+            .load_all::<Slice>(&slice_prefix(map, load.generation))
+            .await?;
+        let ends: Vec<SourceMark> = slices
+            .into_iter()
+            .filter_map(|(_, stored)| stored.value.mark)
+            .collect();
+        let mark = source.after_load(load.low_water.clone(), ends);
+        let key = format!("pull/{map}");
+        let stored = self.checkpoints.load::<PullState>(&key).await?;
+        let (revision, mut pull) = stored.map_or((None, PullState::default()), |stored| {
+            (Some(stored.revision), stored.value)
+        });
+        if pull.mark.is_some() && !load.replaces_mark {
+            return Ok(());
+        }
+        pull.mark = mark;
+        pull.cursor = None;
+        pull.run = None;
+        pull.error = None;
+        pull.failed = 0;
+        pull.due = Some(self.clock.now());
+        self.checkpoints.store(&key, revision, &pull).await?;
+        Ok(())
+    }
+}
+
+/// Whether so many rows are missing that no machine should delete them. A handful may always go.
+fn braked(defined: &Map, rows: u64, missing: u64) -> bool {
+    #[expect(clippy::cast_precision_loss, reason = "a share of a count of rows")]
+    let share = missing as f64 / rows.max(1) as f64;
+    missing > 10 && share > defined.deletes.brake
+}

@@ -1,0 +1,182 @@
+//! Jobs.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use definition::Definition;
+use jiff::Timestamp;
+use mapping::{Plans, PlansError};
+use model::{ErrorClass, LoadJob, LoadPlan, MapEvent, MapName, QueueName};
+use ports::{
+    CheckpointError, Checkpoints, CheckpointsExt, Clock, Ledger, SourceError, StoreError, Stored,
+    Systems, SystemsError, TargetError,
+};
+use runtime::{MapStates, Outbox, OutboxError};
+
+use crate::plan_key;
+
+/// The function.
+#[derive(Debug)]
+pub struct InitialLoad {
+    /// The deployment.
+    pub definition: Arc<Definition>,
+    /// Its maps, compiled.
+    pub plans: Arc<dyn Plans>,
+    /// The systems it reads and prepares.
+    pub systems: Arc<dyn Systems>,
+    /// Where it sends packs, and jobs for itself.
+    pub outbox: Outbox,
+    /// Where it keeps plans and slices.
+    pub checkpoints: Arc<dyn Checkpoints>,
+    /// The books, which say when all of a load has been applied.
+    pub ledger: Arc<dyn Ledger>,
+    /// The states of maps.
+    pub states: MapStates,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A step of a load did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// A store did not work.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something could not be sent.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    /// The source did not give what it was asked for.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The target did not do what it was asked.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The map has no plan.
+    #[error(transparent)]
+    Plan(#[from] PlansError),
+    /// A system could not be made ready.
+    #[error(transparent)]
+    Systems(#[from] SystemsError),
+    /// The map did not change its state.
+    #[error(transparent)]
+    Transition(#[from] runtime::TransitionError),
+    /// Another worker has taken over.
+    #[error("another worker has taken over: {0}")]
+    Overtaken(String),
+}
+
+impl From<CheckpointError> for LoadError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Conflict { .. } => Self::Overtaken(error.to_string()),
+            CheckpointError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl LoadError {
+    /// Whether trying again later may help; otherwise only a person can.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Store(_) | Self::Outbox(_) | Self::Overtaken(_) => true,
+            Self::Source(error) => {
+                matches!(error.class(), ErrorClass::Transient | ErrorClass::Throttled)
+            }
+            Self::Target(error) => {
+                matches!(error.class(), ErrorClass::Transient | ErrorClass::Throttled)
+            }
+            Self::Plan(error) => error.passes(),
+            Self::Systems(_) => false,
+            Self::Transition(error) => matches!(error, runtime::TransitionError::Checkpoint(_)),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Source(error) => error.retry_after(),
+            Self::Target(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+}
+
+/// Jobs of one invocation that run side by side.
+const AT_ONCE: usize = 4;
+/// How long a job waits that met something that passes.
+const LATER: Duration = Duration::from_secs(3);
+
+impl InitialLoad {
+    /// Does jobs: messages of the queue `loads`. What is not done at `deadline` goes on in an
+    /// invocation of its own.
+    pub async fn handle(&self, event: SqsEvent, deadline: Timestamp) -> SqsBatchResponse {
+        runtime::each_message(event, AT_ONCE, |message| self.message(message, deadline)).await
+    }
+
+    async fn message(&self, message: SqsMessage, deadline: Timestamp) -> Result<(), LoadError> {
+        let body = message.body.unwrap_or_default();
+        let job: LoadJob = match serde_json::from_str(&body) {
+            Ok(job) => job,
+            Err(error) => {
+                tracing::error!(
+                    "a job for initial-load cannot be read and is dropped: {error}: {body:.200}"
+                );
+                return Ok(());
+            }
+        };
+        let map = job.map().clone();
+        let Err(error) = self.job(job.clone(), deadline).await else {
+            return Ok(());
+        };
+        match error {
+            LoadError::Overtaken(_) => Ok(()),
+            error if error.passes() => {
+                tracing::warn!(map.name = %map, "the load of map `{map}` waits: {error}");
+                let wait = error.retry_after().unwrap_or(LATER).max(LATER);
+                self.send(&job, wait).await
+            }
+            error => {
+                tracing::error!(map.name = %map, "the load of map `{map}` is stopped: {error}");
+                let reason = format!("its load: {error}");
+                // An error means that a person has paused it already.
+                let _ = self
+                    .states
+                    .transition(&map, MapEvent::Break { reason })
+                    .await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn job(&self, job: LoadJob, deadline: Timestamp) -> Result<(), LoadError> {
+        match job {
+            LoadJob::Start {
+                map,
+                replaces_mark,
+                generation,
+            } => self.start(&map, replaces_mark, generation).await,
+            LoadJob::Slice {
+                map,
+                generation,
+                index,
+            } => self.slice(&map, generation, index, deadline).await,
+            LoadJob::Finish { map, generation } => self.finish(&map, generation).await,
+        }
+    }
+
+    pub(crate) async fn send(&self, job: &LoadJob, delay: Duration) -> Result<(), LoadError> {
+        let map = job.map();
+        Ok(self
+            .outbox
+            .send(QueueName::Loads, Some(map), map.as_str(), job, delay)
+            .await?)
+    }
+
+    pub(crate) async fn plan(
+        &self,
+        map: &MapName,
+        generation: u32,
+    ) -> Result<Option<Stored<LoadPlan>>, StoreError> {
+        self.checkpoints.load(&plan_key(map, generation)).await
+    }
+}

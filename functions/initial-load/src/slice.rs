@@ -1,0 +1,228 @@
+//! Reading a slice.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::{
+    Change, Lane, LoadJob, LoadPlan, LoadStatus, MapName, MapState, Origin, PackHead, PackId,
+    Packer, Slice, SliceStatus,
+};
+use ports::{CheckpointsExt, Next, Page, ReadFrom, Revision, Source, SourceError, Stored};
+
+use crate::{InitialLoad, LoadError, plan_key, slice_key, slice_prefix};
+
+/// How long a worker holds a slice beyond its deadline, for the page it is reading then.
+const GRACE: Duration = Duration::from_mins(2);
+/// Changes of a load that may be on their way to the target before reading waits.
+const MOST_IN_FLIGHT: u64 = 100_000;
+/// How often it is looked whether reading may go on.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A slice that is being read.
+struct Reading<'r> {
+    map: &'r MapName,
+    plan: &'r LoadPlan,
+    key: String,
+    slice: Slice,
+    revision: Revision,
+}
+
+impl InitialLoad {
+    /// Reads a slice on, until its end or the deadline.
+    pub(crate) async fn slice(
+        &self,
+        map: &MapName,
+        generation: u32,
+        index: u32,
+        deadline: Timestamp,
+    ) -> Result<(), LoadError> {
+        let record = self.states.get(map).await?;
+        if record.generation != generation || record.state != MapState::Initializing {
+            let state = record.state;
+            tracing::debug!(map.name = %map, "slice {index} of load {generation} rests: map `{map}` is {state} in load {}", record.generation);
+            return Ok(());
+        }
+        let Some(Stored { value: plan, .. }) = self.plan(map, generation).await? else {
+            return Ok(());
+        };
+        let key = slice_key(map, generation, index);
+        let Some(Stored {
+            value: slice,
+            revision,
+        }) = self.checkpoints.load::<Slice>(&key).await?
+        else {
+            return Ok(());
+        };
+        if slice.status == SliceStatus::Done {
+            return self.end_of_slices(map, generation).await;
+        }
+        let Some(lease) = slice.lease.take(self.clock.now(), deadline + GRACE) else {
+            return Ok(());
+        };
+        let slice = Slice { lease, ..slice };
+        let revision = self.checkpoints.store(&key, Some(revision), &slice).await?;
+        let source = self.systems.source(map).await?;
+        let mut reading = Reading {
+            map,
+            plan: &plan,
+            key,
+            slice,
+            revision,
+        };
+        let read = self
+            .read_pages(&mut reading, source.as_ref(), deadline)
+            .await;
+        if let Err(LoadError::Overtaken(what)) = read {
+            return Err(LoadError::Overtaken(what));
+        }
+        reading.slice.lease = reading.slice.lease.released();
+        let again = LoadJob::Slice {
+            map: map.clone(),
+            generation,
+            index,
+        };
+        match read {
+            Ok(true) => {
+                reading.slice.status = SliceStatus::Done;
+                self.save(&mut reading).await?;
+                ports::crash_point("load.sliced");
+                self.end_of_slices(map, generation).await
+            }
+            Ok(false) => {
+                self.save(&mut reading).await?;
+                self.send(&again, Duration::ZERO).await
+            }
+            Err(LoadError::Source(SourceError::Expired { what }))
+                if reading.slice.cursor.is_some() =>
+            {
+                tracing::warn!(map.name = %map, "slice {index} of map `{map}` begins anew: {what}");
+                reading.slice.cursor = None;
+                self.save(&mut reading).await?;
+                self.send(&again, Duration::ZERO).await
+            }
+            Err(error) => {
+                self.save(&mut reading).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn read_pages(
+        &self,
+        reading: &mut Reading<'_>,
+        source: &dyn Source,
+        deadline: Timestamp,
+    ) -> Result<bool, LoadError> {
+        loop {
+            if !self.wait_for_target(reading, deadline).await? {
+                return Ok(false);
+            }
+            let from = ReadFrom::Rows(reading.slice.range.as_ref());
+            let page = source.read(from, reading.slice.cursor.as_deref()).await?;
+            self.send_page(reading, &page).await?;
+            ports::crash_point("load.sent");
+            reading.slice.rows += page.records.len() as u64;
+            match page.next {
+                Next::Page(cursor) => reading.slice.cursor = Some(cursor),
+                Next::End(mark) => {
+                    reading.slice.cursor = None;
+                    reading.slice.mark = mark;
+                    return Ok(true);
+                }
+            }
+            if self.clock.now() >= deadline {
+                return Ok(false);
+            }
+            self.save(reading).await?;
+            ports::crash_point("load.saved");
+        }
+    }
+
+    /// Waits while the target is far behind, so that a queue is never much longer than what a
+    /// target does in some seconds. Says whether there is time left.
+    async fn wait_for_target(
+        &self,
+        reading: &Reading<'_>,
+        deadline: Timestamp,
+    ) -> Result<bool, LoadError> {
+        loop {
+            let waiting = self.ledger.in_flight(reading.map, reading.plan.run).await?;
+            if waiting < MOST_IN_FLIGHT {
+                return Ok(true);
+            }
+            if self.clock.now() >= deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn send_page(&self, reading: &Reading<'_>, page: &Page) -> Result<(), LoadError> {
+        let new_id = || PackId::from_uuid(self.clock.new_id());
+        let head = PackHead {
+            id: new_id(),
+            map: reading.map.clone(),
+            run: reading.plan.run,
+            origin: Origin::Load,
+            generation: reading.plan.generation,
+            created: self.clock.now(),
+            trace: None,
+        };
+        let mut packer = Packer::new(head, new_id);
+        for record in &page.records {
+            packer.push(&Change {
+                op: record.op,
+                observed: page.observed,
+                raw: record.raw.clone(),
+                failure: None,
+            });
+        }
+        Ok(self.outbox.send_packs(Lane::Load, packer.finish()).await?)
+    }
+
+    async fn save(&self, reading: &mut Reading<'_>) -> Result<(), LoadError> {
+        reading.revision = self
+            .checkpoints
+            .store(&reading.key, Some(reading.revision), &reading.slice)
+            .await?;
+        Ok(())
+    }
+
+    /// When the last slice is done, the load drains.
+    async fn end_of_slices(&self, map: &MapName, generation: u32) -> Result<(), LoadError> {
+        let slices = self
+            .checkpoints
+            .load_all::<Slice>(&slice_prefix(map, generation))
+            .await?;
+        if slices
+            .iter()
+            .any(|(_, stored)| stored.value.status == SliceStatus::Open)
+        {
+            return Ok(());
+        }
+        let Some(Stored {
+            value: plan,
+            revision,
+        }) = self.plan(map, generation).await?
+        else {
+            return Ok(());
+        };
+        if plan.status == LoadStatus::Reading {
+            let draining = LoadPlan {
+                status: LoadStatus::Draining,
+                ..plan
+            };
+            self.checkpoints
+                .store(&plan_key(map, generation), Some(revision), &draining)
+                .await?;
+        }
+        self.send(
+            &LoadJob::Finish {
+                map: map.clone(),
+                generation,
+            },
+            Duration::ZERO,
+        )
+        .await
+    }
+}

@@ -1,0 +1,183 @@
+//! Beginning a load.
+
+use std::time::Duration;
+
+use definition::{DeletePolicy, Map};
+use model::{
+    LoadJob, LoadMode, LoadPlan, LoadStatus, MapEvent, MapName, RunId, Slice, SliceStatus,
+};
+use ports::{CheckpointError, CheckpointsExt, Stored};
+
+use crate::{InitialLoad, LoadError, plan_key, slice_key, slice_prefix};
+
+impl InitialLoad {
+    /// Begins the load after `generation`. Done twice, it goes on where it was.
+    pub(crate) async fn start(
+        &self,
+        map: &MapName,
+        replaces_mark: bool,
+        generation: u32,
+    ) -> Result<(), LoadError> {
+        let Some(defined) = self.definition.maps.get(map) else {
+            tracing::warn!(map.name = %map, "map `{map}` is not defined in this deployment (any more): not loaded");
+            return Ok(());
+        };
+        let record = self.states.get(map).await?;
+        let next = generation + 1;
+        if record.generation == next {
+            // The worker that began it may have died before it sent the slices.
+            return self.send_slices(map, next).await;
+        }
+        if record.generation != generation {
+            tracing::info!(map.name = %map, "another load of map `{map}` has begun since this one was asked for");
+            return Ok(());
+        }
+        let mode = self.prepare(defined, next, replaces_mark).await?;
+        ports::crash_point("load.planned");
+        self.states
+            .transition(
+                map,
+                MapEvent::Load {
+                    bulk: mode == LoadMode::Bulk,
+                },
+            )
+            .await?;
+        ports::crash_point("load.started");
+        tracing::info!(map.name = %map, "load {next} of map `{map}` has begun, {mode:?}");
+        self.send_slices(map, next).await
+    }
+
+    /// Makes the target ready, asks the source for a place in the stream, and plans slices.
+    async fn prepare(
+        &self,
+        defined: &Map,
+        next: u32,
+        replaces_mark: bool,
+    ) -> Result<LoadMode, LoadError> {
+        let map = &defined.name;
+        let plan = self.plans.plan(map).await?;
+        let target = self.systems.target(map).await?;
+        let source = self.systems.source(map).await?;
+        target.prepare(plan.table()).await?;
+        // The place in the stream comes first: whatever changes from here on is found again
+        // from there, wherever the slices were at the time.
+        let low_water = source.low_water().await?;
+        let mode = target.begin_load(plan.table(), next).await?;
+        ports::crash_point("load.begun");
+        let slices = source.slices(defined.load.slices).await?;
+        let fresh = LoadPlan {
+            generation: next,
+            run: RunId::from_uuid(self.clock.new_id()),
+            mode,
+            sweep: mode == LoadMode::Guarded && defined.deletes.policy != DeletePolicy::Ignore,
+            status: LoadStatus::Reading,
+            slices: u32::try_from(slices.len()).unwrap_or(u32::MAX),
+            estimate: low_water.rows,
+            low_water: low_water.mark,
+            replaces_mark,
+            started: self.clock.now(),
+            finished: None,
+            error: None,
+        };
+        match self
+            .checkpoints
+            .store(&plan_key(map, next), None, &fresh)
+            .await
+        {
+            Ok(_) => {
+                for (index, range) in (0..).zip(slices) {
+                    self.put_slice(map, next, index, &Slice::new(range)).await?;
+                }
+            }
+            // A worker that died had planned it already; its plan stands if it is whole.
+            Err(CheckpointError::Conflict { .. }) => self.complete_plan(map, next).await?,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(mode)
+    }
+
+    async fn put_slice(
+        &self,
+        map: &MapName,
+        generation: u32,
+        index: u32,
+        slice: &Slice,
+    ) -> Result<(), LoadError> {
+        match self
+            .checkpoints
+            .store(&slice_key(map, generation, index), None, slice)
+            .await
+        {
+            Ok(_) | Err(CheckpointError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A plan whose slices were not all written is given up for one of a single slice: how the
+    /// stream was to be cut is not known any more, and cutting it anew could leave gaps.
+    async fn complete_plan(&self, map: &MapName, generation: u32) -> Result<(), LoadError> {
+        let Some(Stored {
+            value: plan,
+            revision,
+        }) = self.plan(map, generation).await?
+        else {
+            return Ok(());
+        };
+        let written = self
+            .checkpoints
+            .list(&slice_prefix(map, generation))
+            .await?;
+        if written.len() == plan.slices as usize {
+            return Ok(());
+        }
+        for (key, stored) in written {
+            self.checkpoints.delete(&key, stored.revision).await?;
+        }
+        self.put_slice(map, generation, 0, &Slice::new(None))
+            .await?;
+        let whole = LoadPlan { slices: 1, ..plan };
+        self.checkpoints
+            .store(&plan_key(map, generation), Some(revision), &whole)
+            .await?;
+        Ok(())
+    }
+
+    /// Asks for the work on every slice that is not done, or for the end if all are.
+    pub(crate) async fn send_slices(
+        &self,
+        map: &MapName,
+        generation: u32,
+    ) -> Result<(), LoadError> {
+        let slices = self
+            .checkpoints
+            .load_all::<Slice>(&slice_prefix(map, generation))
+            .await?;
+        let now = self.clock.now();
+        let mut open = 0;
+        for (index, (_, stored)) in (0..).zip(&slices) {
+            if stored.value.status == SliceStatus::Open {
+                open += 1;
+                let held = stored.value.lease.until.is_some_and(|until| now < until);
+                if !held {
+                    let job = LoadJob::Slice {
+                        map: map.clone(),
+                        generation,
+                        index,
+                    };
+                    self.send(&job, Duration::ZERO).await?;
+                }
+            }
+        }
+        if open == 0 && !slices.is_empty() {
+            self.send(
+                &LoadJob::Finish {
+                    map: map.clone(),
+                    generation,
+                },
+                Duration::ZERO,
+            )
+            .await?;
+        }
+        Ok(())
+    }
+}

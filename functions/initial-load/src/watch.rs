@@ -1,0 +1,26 @@
+//! Loads that nobody works on.
+
+use model::{LoadStatus, MapState};
+
+use crate::{InitialLoad, LoadError};
+
+impl InitialLoad {
+    /// The tick of a slow timer: asks again for the work on loads that are under way. A job
+    /// that was lost, or that rested while its map was paused, goes on; one that somebody
+    /// holds is left alone.
+    pub async fn watch(&self) -> Result<(), LoadError> {
+        for map in self.states.in_state(MapState::Initializing).await? {
+            let generation = self.states.get(&map).await?.generation;
+            let Some(plan) = self.plan(&map, generation).await? else {
+                continue;
+            };
+            if matches!(
+                plan.value.status,
+                LoadStatus::Reading | LoadStatus::Draining
+            ) {
+                self.send_slices(&map, generation).await?;
+            }
+        }
+        Ok(())
+    }
+}

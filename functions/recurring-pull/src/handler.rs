@@ -1,0 +1,133 @@
+//! Ticks and jobs.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use definition::Definition;
+use jiff::Timestamp;
+use model::{MapName, PullJob, QueueName};
+use ports::{CheckpointError, Checkpoints, Clock, StoreError, Systems};
+use runtime::{MapStates, Outbox, OutboxError};
+use serde::Deserialize;
+
+use crate::schedule::Schedule;
+
+/// The function.
+#[derive(Debug)]
+pub struct RecurringPull {
+    /// The deployment.
+    pub definition: Arc<Definition>,
+    /// The systems it reads.
+    pub systems: Arc<dyn Systems>,
+    /// Where it sends packs, and jobs for itself.
+    pub outbox: Outbox,
+    /// Where it keeps how far it has read.
+    pub checkpoints: Arc<dyn Checkpoints>,
+    /// The states of maps.
+    pub states: MapStates,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// When which map is due.
+    pub schedule: Schedule,
+}
+
+/// What sets this function off besides its own jobs: a scheduler's event of any shape, which
+/// means "whatever is due", or one that names a map.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Tick {
+    /// Pull this map now, due or not.
+    #[serde(default)]
+    pub map: Option<MapName>,
+}
+
+/// A pull did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PullError {
+    /// A store did not work.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something could not be sent.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    /// Somebody else has taken over.
+    #[error("another worker has taken the pull of map `{0}` over")]
+    Overtaken(MapName),
+}
+
+impl PullError {
+    pub(crate) fn from_checkpoint(map: &MapName, error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Conflict { .. } => Self::Overtaken(map.clone()),
+            CheckpointError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// Pulls of one invocation that run side by side.
+const AT_ONCE: usize = 8;
+
+impl RecurringPull {
+    /// Sends a job for every map that is due, or for the one that is named.
+    pub async fn tick(&self, tick: Tick) -> Result<usize, PullError> {
+        let now = self.clock.now();
+        let maps = match tick.map {
+            Some(map) => vec![map],
+            None => {
+                self.schedule
+                    .due(&self.definition, self.checkpoints.as_ref(), now)
+                    .await?
+            }
+        };
+        for map in &maps {
+            self.request(map, Duration::ZERO).await?;
+            if let Some(every) = self.definition.maps.get(map).and_then(|map| map.pull.every) {
+                self.schedule.set(map, now + every);
+            }
+        }
+        Ok(maps.len())
+    }
+
+    /// When the next map is due.
+    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.schedule
+            .next(
+                &self.definition,
+                self.checkpoints.as_ref(),
+                self.clock.now(),
+            )
+            .await
+    }
+
+    /// Asks for a pull of a map.
+    pub(crate) async fn request(&self, map: &MapName, delay: Duration) -> Result<(), PullError> {
+        let job = PullJob::Pull { map: map.clone() };
+        Ok(self
+            .outbox
+            .send(QueueName::Pulls, Some(map), map.as_str(), &job, delay)
+            .await?)
+    }
+
+    /// Does jobs: messages of the queue `pulls`. What is not done at `deadline` goes on in an
+    /// invocation of its own.
+    pub async fn handle(&self, event: SqsEvent, deadline: Timestamp) -> SqsBatchResponse {
+        runtime::each_message(event, AT_ONCE, |message| self.job(message, deadline)).await
+    }
+
+    async fn job(&self, message: SqsMessage, deadline: Timestamp) -> Result<(), PullError> {
+        let body = message.body.unwrap_or_default();
+        match serde_json::from_str(&body) {
+            Ok(PullJob::Pull { map }) => match self.pull(&map, deadline).await {
+                // Whoever has taken over does the work.
+                Err(PullError::Overtaken(_)) => Ok(()),
+                other => other,
+            },
+            Err(error) => {
+                tracing::error!(
+                    "a job for recurring-pull cannot be read and is dropped: {error}: {body:.200}"
+                );
+                Ok(())
+            }
+        }
+    }
+}

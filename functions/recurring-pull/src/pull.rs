@@ -1,0 +1,285 @@
+//! One pull.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::{
+    Change, Lane, LoadJob, MapEvent, MapName, Origin, PackHead, PackId, Packer,
+    PullError as Failed, PullState, QueueName, RunId, full_jitter,
+};
+use ports::{CheckpointsExt, Next, Page, ReadFrom, Revision, Source, SourceError};
+
+use crate::{PullError, RecurringPull};
+
+/// How long a worker holds the lease beyond its deadline, for the page it is reading then.
+const GRACE: Duration = Duration::from_mins(2);
+/// Bounds of the wait after a pull that failed.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+const LONGEST_WAIT: Duration = Duration::from_mins(15);
+
+/// A pull that is under way.
+struct Pulling<'p> {
+    map: &'p MapName,
+    state: PullState,
+    revision: Option<Revision>,
+}
+
+pub(crate) fn key(map: &MapName) -> String {
+    format!("pull/{map}")
+}
+
+impl RecurringPull {
+    /// Pulls a map's changes until there are no more or time is up.
+    pub(crate) async fn pull(&self, map: &MapName, deadline: Timestamp) -> Result<(), PullError> {
+        let Some(defined) = self.definition.maps.get(map) else {
+            tracing::warn!(map.name = %map, "map `{map}` is not defined in this deployment (any more): not pulled");
+            return Ok(());
+        };
+        let record = self.states.get(map).await?;
+        if !record.pulls() {
+            tracing::debug!(map.name = %map, "map `{map}` is {}: not pulled", record.state);
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let stored = self.checkpoints.load::<PullState>(&key(map)).await?;
+        let (revision, state) = stored.map_or((None, PullState::default()), |stored| {
+            (Some(stored.revision), stored.value)
+        });
+        let Some(lease) = state.lease.take(now, deadline + GRACE) else {
+            tracing::debug!(map.name = %map, "map `{map}` is being pulled already");
+            return Ok(());
+        };
+        let run = state
+            .run
+            .unwrap_or_else(|| RunId::from_uuid(self.clock.new_id()));
+        let fresh = state.cursor.is_none();
+        let changes = if fresh { 0 } else { state.changes };
+        let state = PullState {
+            lease,
+            run: Some(run),
+            changes,
+            ..state
+        };
+        let mut pulling = Pulling {
+            map,
+            state,
+            revision,
+        };
+        self.save(&mut pulling).await?;
+        let source = match self.systems.source(map).await {
+            Ok(source) => source,
+            Err(error) => {
+                let error = SourceError::Auth {
+                    what: error.to_string(),
+                };
+                return self.give_up(&mut pulling, &error, defined.pull.every).await;
+            }
+        };
+        match self
+            .read_pages(&mut pulling, source.as_ref(), deadline)
+            .await?
+        {
+            Ok(true) => self.finish(&mut pulling, defined.pull.every).await,
+            Ok(false) => self.go_on(&mut pulling).await,
+            Err(SourceError::Expired { what }) => self.expired(&mut pulling, what).await,
+            Err(error) => self.give_up(&mut pulling, &error, defined.pull.every).await,
+        }
+    }
+
+    /// Reads pages until the end (`true`) or the deadline (`false`).
+    async fn read_pages(
+        &self,
+        pulling: &mut Pulling<'_>,
+        source: &dyn Source,
+        deadline: Timestamp,
+    ) -> Result<Result<bool, SourceError>, PullError> {
+        loop {
+            let from = pulling
+                .state
+                .mark
+                .as_ref()
+                .map_or(ReadFrom::Rows(None), ReadFrom::Mark);
+            let page = match source.read(from, pulling.state.cursor.as_deref()).await {
+                Ok(page) => page,
+                Err(error) => return Ok(Err(error)),
+            };
+            self.send(pulling, &page).await?;
+            ports::crash_point("pull.sent");
+            pulling.state.changes += page.records.len() as u64;
+            match page.next {
+                Next::Page(cursor) => pulling.state.cursor = Some(cursor),
+                Next::End(mark) => {
+                    pulling.state.cursor = None;
+                    pulling.state.mark = mark.or(pulling.state.mark.take());
+                    return Ok(Ok(true));
+                }
+            }
+            if self.clock.now() >= deadline {
+                return Ok(Ok(false));
+            }
+            self.save(pulling).await?;
+            ports::crash_point("pull.saved");
+        }
+    }
+
+    async fn send(&self, pulling: &Pulling<'_>, page: &Page) -> Result<(), PullError> {
+        if page.records.is_empty() {
+            return Ok(());
+        }
+        let new_id = || PackId::from_uuid(self.clock.new_id());
+        let run = pulling
+            .state
+            .run
+            .unwrap_or_else(|| RunId::live(pulling.map));
+        let head = PackHead {
+            id: new_id(),
+            map: pulling.map.clone(),
+            run,
+            origin: Origin::Pull,
+            generation: 0,
+            created: self.clock.now(),
+            trace: None,
+        };
+        let mut packer = Packer::new(head, new_id);
+        for record in &page.records {
+            packer.push(&Change {
+                op: record.op,
+                observed: page.observed,
+                raw: record.raw.clone(),
+                failure: None,
+            });
+        }
+        Ok(self.outbox.send_packs(Lane::Live, packer.finish()).await?)
+    }
+
+    async fn save(&self, pulling: &mut Pulling<'_>) -> Result<(), PullError> {
+        let saved = self
+            .checkpoints
+            .store(&key(pulling.map), pulling.revision, &pulling.state)
+            .await;
+        pulling.revision =
+            Some(saved.map_err(|error| PullError::from_checkpoint(pulling.map, error))?);
+        Ok(())
+    }
+
+    async fn finish(
+        &self,
+        pulling: &mut Pulling<'_>,
+        every: Option<Duration>,
+    ) -> Result<(), PullError> {
+        let now = self.clock.now();
+        let state = &mut pulling.state;
+        let due = every.map(|every| now + every);
+        state.due = due;
+        state.succeeded = Some(now);
+        state.failed = 0;
+        state.error = None;
+        state.run = None;
+        state.lease = state.lease.released();
+        self.save(pulling).await?;
+        if let Some(due) = due {
+            self.schedule.set(pulling.map, due);
+        }
+        let (map, changes) = (pulling.map, pulling.state.changes);
+        if changes > 0 {
+            tracing::info!(map.name = %map, change.count = changes, "pulled {changes} changes of map `{map}`");
+        }
+        Ok(())
+    }
+
+    /// Time is up in the middle: saves where it is and asks for an invocation of its own.
+    async fn go_on(&self, pulling: &mut Pulling<'_>) -> Result<(), PullError> {
+        pulling.state.lease = pulling.state.lease.released();
+        self.save(pulling).await?;
+        self.request(pulling.map, Duration::ZERO).await
+    }
+
+    /// The source cannot go on from where the checkpoint is. A cursor inside a pull is only
+    /// dropped; a mark that is too old means that changes are lost, deletes among them, and
+    /// the stream has to be loaded again.
+    async fn expired(&self, pulling: &mut Pulling<'_>, what: String) -> Result<(), PullError> {
+        let map = pulling.map;
+        let only_cursor = pulling.state.cursor.take().is_some();
+        pulling.state.run = None;
+        pulling.state.lease = pulling.state.lease.released();
+        let class = model::ErrorClass::Transient;
+        if only_cursor {
+            tracing::warn!(map.name = %map, "the pull of map `{map}` begins anew: {what}");
+            self.save(pulling).await?;
+            return self.request(map, Duration::from_secs(1)).await;
+        }
+        tracing::warn!(map.name = %map, "map `{map}` is loaded again: {what}");
+        pulling.state.mark = None;
+        let message = format!(
+            "{what}; the map is loaded again, and rows the source does not have any more are deleted"
+        );
+        pulling.state.error = Some(Failed {
+            at: self.clock.now(),
+            class,
+            message,
+        });
+        let generation = self.states.get(map).await?.generation;
+        let job = LoadJob::Start {
+            map: map.clone(),
+            replaces_mark: true,
+            generation,
+        };
+        self.outbox
+            .send(
+                QueueName::Loads,
+                Some(map),
+                map.as_str(),
+                &job,
+                Duration::ZERO,
+            )
+            .await?;
+        self.save(pulling).await
+    }
+
+    /// Notes why the pull failed and when to try again.
+    async fn give_up(
+        &self,
+        pulling: &mut Pulling<'_>,
+        error: &SourceError,
+        every: Option<Duration>,
+    ) -> Result<(), PullError> {
+        let now = self.clock.now();
+        let map = pulling.map;
+        let state = &mut pulling.state;
+        state.failed += 1;
+        state.error = Some(Failed {
+            at: now,
+            class: error.class(),
+            message: error.to_string(),
+        });
+        state.lease = state.lease.released();
+        let most = every
+            .unwrap_or(LONGEST_WAIT)
+            .min(LONGEST_WAIT)
+            .max(FIRST_WAIT);
+        let jitter = full_jitter(FIRST_WAIT, most, state.failed - 1, self.clock.random());
+        let wait = error
+            .retry_after()
+            .unwrap_or_default()
+            .max(jitter)
+            .max(FIRST_WAIT / 5);
+        state.due = Some(now + wait);
+        let failed = state.failed;
+        tracing::warn!(map.name = %map, "pull {failed} of map `{map}` failed: {error}");
+        self.save(pulling).await?;
+        self.schedule.set(map, now + wait);
+        if every.is_none() {
+            // No timer will ask again.
+            self.request(map, wait).await?;
+        }
+        // A source that refuses the request itself will do so until somebody changes the map.
+        if matches!(error, SourceError::Invalid { .. }) && failed >= 5 {
+            let reason = format!("its pull failed {failed} times: {error}");
+            let _ = self
+                .states
+                .transition(map, MapEvent::Break { reason })
+                .await;
+        }
+        Ok(())
+    }
+}
