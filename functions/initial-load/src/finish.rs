@@ -60,6 +60,11 @@ impl InitialLoad {
         self.states.transition(map, MapEvent::Loaded).await?;
         ports::crash_point("load.loaded");
         tracing::info!(map.name = %map, "load {generation} of map `{map}` is done");
+        self.hand_over(map).await
+    }
+
+    /// Lets what was parked go, and pulls what changed since the load began.
+    async fn hand_over(&self, map: &MapName) -> Result<(), LoadError> {
         let release = RetryJob::Release { map: map.clone() };
         self.outbox
             .send(

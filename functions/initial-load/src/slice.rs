@@ -36,29 +36,23 @@ impl InitialLoad {
         index: u32,
         deadline: Timestamp,
     ) -> Result<(), LoadError> {
-        let record = self.states.get(map).await?;
-        if record.generation != generation || record.state != MapState::Initializing {
-            let state = record.state;
-            tracing::debug!(map.name = %map, "slice {index} of load {generation} rests: map `{map}` is {state} in load {}", record.generation);
-            return Ok(());
-        }
-        let Some(Stored { value: plan, .. }) = self.plan(map, generation).await? else {
+        let Some(plan) = self.plan_to_read(map, generation).await? else {
             return Ok(());
         };
         let key = slice_key(map, generation, index);
+        let stored = self.checkpoints.load::<Slice>(&key).await?;
         let Some(Stored {
             value: slice,
             revision,
-        }) = self.checkpoints.load::<Slice>(&key).await?
+        }) = stored
         else {
             return Ok(());
         };
         if slice.status == SliceStatus::Done {
             return self.end_of_slices(map, generation).await;
         }
-        let Some(lease) = slice.lease.take(self.clock.now(), deadline + GRACE) else {
-            return Ok(());
-        };
+        let lease = slice.lease.take(self.clock.now(), deadline + GRACE);
+        let Some(lease) = lease else { return Ok(()) };
         let slice = Slice { lease, ..slice };
         let revision = self.checkpoints.store(&key, Some(revision), &slice).await?;
         let source = self.systems.source(map).await?;
@@ -72,15 +66,40 @@ impl InitialLoad {
         let read = self
             .read_pages(&mut reading, source.as_ref(), deadline)
             .await;
-        if let Err(LoadError::Overtaken(what)) = read {
-            return Err(LoadError::Overtaken(what));
-        }
-        reading.slice.lease = reading.slice.lease.released();
         let again = LoadJob::Slice {
             map: map.clone(),
             generation,
             index,
         };
+        self.after_reading(reading, read, again).await
+    }
+
+    /// The plan of a load whose slices may be read now.
+    async fn plan_to_read(
+        &self,
+        map: &MapName,
+        generation: u32,
+    ) -> Result<Option<LoadPlan>, LoadError> {
+        let record = self.states.get(map).await?;
+        if record.generation != generation || record.state != MapState::Initializing {
+            let state = record.state;
+            tracing::debug!(map.name = %map, "load {generation} rests: map `{map}` is {state} in load {}", record.generation);
+            return Ok(None);
+        }
+        Ok(self.plan(map, generation).await?.map(|stored| stored.value))
+    }
+
+    async fn after_reading(
+        &self,
+        mut reading: Reading<'_>,
+        read: Result<bool, LoadError>,
+        again: LoadJob,
+    ) -> Result<(), LoadError> {
+        if let Err(LoadError::Overtaken(what)) = read {
+            return Err(LoadError::Overtaken(what));
+        }
+        let (map, generation) = (reading.map, reading.plan.generation);
+        reading.slice.lease = reading.slice.lease.released();
         match read {
             Ok(true) => {
                 reading.slice.status = SliceStatus::Done;
@@ -95,7 +114,7 @@ impl InitialLoad {
             Err(LoadError::Source(SourceError::Expired { what }))
                 if reading.slice.cursor.is_some() =>
             {
-                tracing::warn!(map.name = %map, "slice {index} of map `{map}` begins anew: {what}");
+                tracing::warn!(map.name = %map, "a slice of map `{map}` begins anew: {what}");
                 reading.slice.cursor = None;
                 self.save(&mut reading).await?;
                 self.send(&again, Duration::ZERO).await
