@@ -1,1 +1,15 @@
-//! webhook-intake
+//! Webhooks.
+//!
+//! `POST /hooks/{endpoint}`: the request is verified over its raw bytes, its records are
+//! recognised, and it is answered with success only after the queue has them. See the README
+//! of this function for the schemes and the answers.
+
+mod handler;
+mod handshake;
+mod recognise;
+mod refusal;
+mod request;
+pub mod verify;
+
+pub use handler::WebhookIntake;
+pub use refusal::Refusal;

@@ -301,6 +301,13 @@ impl Checker<'_> {
                 "add `event: type` or `event: { header: X-Event }`",
             );
         }
+        for (field, _) in &webhook.key {
+            if !self.map.from.key.contains(field) {
+                let message = format!("`{field}` is no key field of the source");
+                let help = format!("the key of the source is {}", self.map.from.key.join(", "));
+                self.error("unknown-key-field", "webhook.key", message, &help);
+            }
+        }
         let no_version = self.map.from.version.kind == VersionKind::Arrival;
         if no_version && webhook.mode == WebhookMode::Full {
             self.warn(

@@ -21,6 +21,8 @@ pub struct Webhook {
     pub remember: Duration,
     /// Where in the body the record is, or a list of records; empty when it is the body.
     pub record: Vec<String>,
+    /// Where in the record the key fields are, when they have other names there.
+    pub key: Vec<(String, Vec<String>)>,
     /// Whether the body holds the whole record or only tells that it has changed.
     pub mode: WebhookMode,
     /// Where the kind of event is said.
@@ -149,6 +151,7 @@ pub(crate) const KEYS: &[&str] = &[
     "tolerance",
     "remember",
     "record",
+    "key",
     "mode",
     "event",
     "ops",
@@ -228,6 +231,7 @@ pub(crate) fn read(map: &str, node: &Node<'_>) -> Option<Webhook> {
         tolerance: duration("tolerance", Duration::from_mins(5))?,
         remember: duration("remember", retry_horizon(&scheme))?,
         record,
+        key: section.get("key").map_or(Some(Vec::new()), read_key)?,
         mode: section
             .get("mode")
             .map_or(Some(default_mode), |node| node.choice(modes))?,
@@ -361,6 +365,15 @@ fn read_hmac(node: &Node<'_>) -> Option<HmacScheme> {
         );
     }
     Some(scheme)
+}
+
+fn read_key(node: &Node<'_>) -> Option<Vec<(String, Vec<String>)>> {
+    let entries = node.entries("key fields")?;
+    let path = |text: String| text.split(['.', '/']).map(str::to_owned).collect();
+    entries
+        .into_iter()
+        .map(|(field, node)| Some((field, path(node.text()?))))
+        .collect()
 }
 
 fn read_event(node: &Node<'_>) -> Option<EventRule> {

@@ -5,6 +5,7 @@ use std::{fmt::Debug, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use model::{Cause, DataType, ErrorClass, Op, SliceRange, SourceMark};
+use serde::{Deserialize, Serialize};
 
 /// Where a read begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +57,7 @@ pub struct LowWater {
 }
 
 /// What a source says of its records.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StreamSchema {
     /// Its fields; empty when the source cannot tell.
     pub fields: Vec<FieldSchema>,
@@ -65,7 +66,7 @@ pub struct StreamSchema {
 }
 
 /// One field of a stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldSchema {
     /// Name in the records.
     pub name: String,

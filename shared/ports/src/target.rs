@@ -4,6 +4,7 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use model::{Cause, DataType, ErrorClass, Lane, LoadMode, PackId, Rows, Value, Version};
+use serde::{Deserialize, Serialize};
 
 /// Whose a table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +162,7 @@ pub struct Sweep {
 }
 
 /// What a target says of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TableSchema {
     /// Its columns.
     pub columns: Vec<ColumnSchema>,
@@ -172,7 +173,7 @@ pub struct TableSchema {
 }
 
 /// One column of an existing table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColumnSchema {
     /// Its name.
     pub name: String,

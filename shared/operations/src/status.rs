@@ -1,0 +1,222 @@
+//! Where everything stands.
+
+use initial_load::{plan_key, slice_prefix};
+use jiff::Timestamp;
+use model::{
+    Books, ErrorClass, LoadPlan, LoadStatus, MapName, MapState, PullState, RunId, Slice,
+    SliceStatus,
+};
+use ports::{CheckpointsExt, FailureFilter};
+use serde::Serialize;
+
+use crate::{OperationError, Operations};
+
+/// Where a deployment stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Its maps.
+    pub maps: Vec<MapStatus>,
+    /// Connections that are being left alone because they do not work.
+    pub broken: Vec<Broken>,
+}
+
+/// A connection that is being left alone.
+#[derive(Debug, Clone, Serialize)]
+pub struct Broken {
+    /// Which.
+    pub connection: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why.
+    pub error: String,
+}
+
+/// Where a map stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct MapStatus {
+    /// Its name.
+    pub map: MapName,
+    /// The process it serves.
+    pub process: Option<String>,
+    /// Its state.
+    pub state: MapState,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, where a reason was given.
+    pub reason: Option<String>,
+    /// Its books over all runs.
+    pub books: Books,
+    /// Whether they balance.
+    pub balanced: bool,
+    /// Packs parked for it, and their size in bytes.
+    pub parked: (u64, u64),
+    /// Failures that still ask for something.
+    pub failures: u64,
+    /// Its pull.
+    pub pull: PullView,
+    /// Its newest load.
+    pub load: Option<LoadView>,
+}
+
+/// How a map's pull stands.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PullView {
+    /// End of the last pull that reached the end of the stream.
+    pub succeeded: Option<Timestamp>,
+    /// When the next one is due.
+    pub due: Option<Timestamp>,
+    /// Pulls that failed since the last good one.
+    pub failed: u32,
+    /// What kind of trouble.
+    pub class: Option<ErrorClass>,
+    /// Why the last one failed.
+    pub error: Option<String>,
+}
+
+/// How a load stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct LoadView {
+    /// Its number.
+    pub generation: u32,
+    /// Its books.
+    pub run: RunId,
+    /// Where it stands.
+    pub status: LoadStatus,
+    /// Slices in all and done.
+    pub slices: (u32, u32),
+    /// Rows the source said there are.
+    pub estimate: Option<u64>,
+    /// Rows read.
+    pub read: u64,
+    /// Rows that have an outcome.
+    pub settled: u64,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Option<Timestamp>,
+}
+
+/// The books of a map and its runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Balance {
+    /// The map.
+    pub map: MapName,
+    /// Its books over all runs.
+    pub books: Books,
+    /// Whether they balance.
+    pub balanced: bool,
+    /// The newest runs.
+    pub runs: Vec<(RunId, Books)>,
+}
+
+impl Operations {
+    /// Where the deployment stands.
+    pub async fn status(&self) -> Result<Status, OperationError> {
+        let mut maps = Vec::with_capacity(self.definition.maps.len());
+        for map in self.definition.maps.keys() {
+            maps.push(self.map_status(map).await?);
+        }
+        let broken = self.breakers.tripped().await?;
+        let broken = broken.into_iter().map(|(connection, since, error)| Broken {
+            connection,
+            since,
+            error,
+        });
+        Ok(Status {
+            maps,
+            broken: broken.collect(),
+        })
+    }
+
+    /// Where a map stands.
+    pub async fn map_status(&self, map: &MapName) -> Result<MapStatus, OperationError> {
+        let record = self.states.get(map).await?;
+        let books = self.ledger.books(map).await?;
+        let unresolved = FailureFilter {
+            map: Some(map.clone()),
+            ..FailureFilter::unresolved()
+        };
+        let process = self
+            .definition
+            .maps
+            .get(map)
+            .and_then(|map| map.process.clone());
+        Ok(MapStatus {
+            map: map.clone(),
+            process,
+            state: record.state,
+            since: record.since,
+            balanced: books.balanced(),
+            books,
+            parked: self.parking.measure(map).await?,
+            failures: self.failures.count(&unresolved).await?,
+            pull: self.pull_view(map).await?,
+            load: self.load_view(map, record.generation).await?,
+            reason: record.reason,
+        })
+    }
+
+    async fn pull_view(&self, map: &MapName) -> Result<PullView, OperationError> {
+        let stored = self
+            .checkpoints
+            .load::<PullState>(&format!("pull/{map}"))
+            .await?;
+        let Some(pull) = stored.map(|stored| stored.value) else {
+            return Ok(PullView::default());
+        };
+        Ok(PullView {
+            succeeded: pull.succeeded,
+            due: pull.due,
+            failed: pull.failed,
+            class: pull.error.as_ref().map(|error| error.class),
+            error: pull.error.map(|error| error.message),
+        })
+    }
+
+    async fn load_view(
+        &self,
+        map: &MapName,
+        generation: u32,
+    ) -> Result<Option<LoadView>, OperationError> {
+        let stored = self
+            .checkpoints
+            .load::<LoadPlan>(&plan_key(map, generation))
+            .await?;
+        let Some(plan) = stored.map(|stored| stored.value) else {
+            return Ok(None);
+        };
+        let slices = self
+            .checkpoints
+            .load_all::<Slice>(&slice_prefix(map, generation))
+            .await?;
+        let read: u64 = slices.iter().map(|(_, slice)| slice.value.rows).sum();
+        let done = slices
+            .iter()
+            .filter(|(_, slice)| slice.value.status == SliceStatus::Done)
+            .count();
+        let in_flight = self.ledger.in_flight(map, plan.run).await?;
+        Ok(Some(LoadView {
+            generation,
+            run: plan.run,
+            status: plan.status,
+            slices: (plan.slices, u32::try_from(done).unwrap_or(u32::MAX)),
+            estimate: plan.estimate,
+            read,
+            settled: read.saturating_sub(in_flight),
+            started: plan.started,
+            finished: plan.finished,
+        }))
+    }
+
+    /// The books of a map, and of its newest `limit` runs.
+    pub async fn balance(&self, map: &MapName, limit: usize) -> Result<Balance, OperationError> {
+        let books = self.ledger.books(map).await?;
+        let runs = self.ledger.runs(map, limit).await?;
+        Ok(Balance {
+            map: map.clone(),
+            balanced: books.balanced(),
+            books,
+            runs,
+        })
+    }
+}

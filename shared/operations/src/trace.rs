@@ -1,0 +1,214 @@
+//! Where is my record?
+
+use mapping::{Mapped, Scratch};
+use model::{Change, MapName, MapState, Op, Rows, Value, Version};
+use ports::FailureFilter;
+use serde::Serialize;
+
+use crate::{FailureView, OperationError, Operations};
+
+/// What is known of one record on its way.
+#[derive(Debug, Clone, Serialize)]
+pub struct Trace {
+    /// The map.
+    pub map: MapName,
+    /// The record's key.
+    pub key: String,
+    /// Where it is, in one sentence.
+    pub answer: String,
+    /// The map's state.
+    pub state: MapState,
+    /// At the source.
+    pub source: Sighting,
+    /// At the target.
+    pub target: Sighting,
+    /// Its failures.
+    pub failures: Vec<FailureView>,
+}
+
+/// A record at one end.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Sighting {
+    /// Whether it is there; `None` when that could not be found out.
+    pub exists: Option<bool>,
+    /// Its version there.
+    pub version: Option<Version>,
+    /// The record, as JSON.
+    pub record: Option<Box<serde_json::value::RawValue>>,
+    /// Why it could not be found out.
+    pub error: Option<String>,
+}
+
+impl Operations {
+    /// Looks for a record at the source, on the way, and at the target.
+    pub async fn trace(&self, map: &MapName, key: &str) -> Result<Trace, OperationError> {
+        let plan = self.plans.plan(map).await?;
+        let cells = plan.parse_key(key).map_err(OperationError::Key)?;
+        let state = self.states.get(map).await?;
+        let source = self.at_source(map, &plan, &cells).await;
+        let target = self.at_target(map, &plan, &cells).await;
+        let key = mapping::key_text(&cells);
+        let filter = FailureFilter {
+            map: Some(map.clone()),
+            key: Some(key.clone()),
+            ..FailureFilter::default()
+        };
+        let failures = self.failures(&filter, 20).await?;
+        let in_flight = self.ledger.books(map).await?.in_flight;
+        let answer = answer(&source, &target, &failures, state.state, in_flight);
+        Ok(Trace {
+            map: map.clone(),
+            key,
+            answer,
+            state: state.state,
+            source,
+            target,
+            failures,
+        })
+    }
+
+    async fn at_source(
+        &self,
+        map: &MapName,
+        plan: &mapping::Plan,
+        cells: &[Value<'static>],
+    ) -> Sighting {
+        let failed = |error: String| Sighting {
+            error: Some(error),
+            ..Sighting::default()
+        };
+        let source = match self.systems.source(map).await {
+            Ok(source) if source.can_fetch() => source,
+            Ok(_) => return failed("the source cannot be asked for single records".into()),
+            Err(error) => return failed(error.to_string()),
+        };
+        let key = plan.source_key(cells);
+        let observed = self.clock.now().as_microsecond();
+        match source.fetch(&[key.into()]).await {
+            Ok(mut found) => match found.pop().flatten() {
+                Some(raw) => {
+                    let change = Change {
+                        op: Op::Upsert,
+                        observed,
+                        raw,
+                        failure: None,
+                    };
+                    let mut rows = Rows::new(plan.table().columns.len());
+                    let mapped = plan.map_change(&change, &mut rows, &mut Scratch::default());
+                    let version = match mapped {
+                        Mapped::Upsert { version } | Mapped::Delete { version, .. } => version,
+                        Mapped::Touch | Mapped::Failed(_) => None,
+                    };
+                    let record = serde_json::from_slice(&change.raw).ok();
+                    let version = version.filter(|_| !plan.orders_by_arrival());
+                    Sighting {
+                        exists: Some(true),
+                        version,
+                        record,
+                        error: None,
+                    }
+                }
+                None => Sighting {
+                    exists: Some(false),
+                    ..Sighting::default()
+                },
+            },
+            Err(error) => failed(error.to_string()),
+        }
+    }
+
+    async fn at_target(
+        &self,
+        map: &MapName,
+        plan: &mapping::Plan,
+        cells: &[Value<'static>],
+    ) -> Sighting {
+        let failed = |error: String| Sighting {
+            error: Some(error),
+            ..Sighting::default()
+        };
+        let target = match self.systems.target(map).await {
+            Ok(target) => target,
+            Err(error) => return failed(error.to_string()),
+        };
+        let table = plan.table();
+        let mut rows = Rows::new(table.columns.len());
+        let row = rows.push_empty();
+        for (at, cell) in table.key.iter().zip(cells) {
+            row[*at] = cell.clone();
+        }
+        let looked = target.look(table, &rows).await;
+        let shown = target.show(table, &rows).await;
+        match (looked, shown) {
+            (Ok(mut states), Ok(shown)) => {
+                let state = states.pop();
+                Sighting {
+                    exists: state.as_ref().map(|state| state.exists),
+                    version: state.and_then(|state| state.version),
+                    record: shown
+                        .and_then(|text| serde_json::value::RawValue::from_string(text).ok()),
+                    error: None,
+                }
+            }
+            (Err(error), _) | (_, Err(error)) => failed(error.to_string()),
+        }
+    }
+}
+
+fn answer(
+    source: &Sighting,
+    target: &Sighting,
+    failures: &[FailureView],
+    state: MapState,
+    in_flight: u64,
+) -> String {
+    let open = failures
+        .iter()
+        .find(|failure| failure.status.is_unresolved());
+    if let Some(failure) = open {
+        return format!(
+            "It failed and is kept as failure {}: {}",
+            failure.id, failure.message
+        );
+    }
+    let moving = || match state {
+        MapState::Running | MapState::Resuming if in_flight > 0 => {
+            format!("It may be among the {in_flight} changes on their way.")
+        }
+        MapState::Running | MapState::Resuming => "The next pull or webhook brings it.".to_owned(),
+        other => format!("The map is {other}: nothing moves until that changes."),
+    };
+    match (source.exists, target.exists) {
+        (Some(true), Some(true)) => match (source.version, target.version) {
+            (Some(at_source), Some(at_target)) if at_source > at_target => {
+                format!(
+                    "The source has a newer version than the target. {}",
+                    moving()
+                )
+            }
+            (Some(at_source), Some(at_target)) if at_source == at_target => {
+                "It is in the target, in the version that the source has.".to_owned()
+            }
+            _ => "It is in the source and in the target.".to_owned(),
+        },
+        (Some(true), Some(false)) if target.version.is_some() => {
+            format!(
+                "It was deleted in the target, but the source has it. {}",
+                moving()
+            )
+        }
+        (Some(true), Some(false)) => format!(
+            "It is in the source and not yet in the target. {}",
+            moving()
+        ),
+        (Some(false), Some(true)) => {
+            format!(
+                "The source does not have it (or it is outside the map's condition), but the target does. {}",
+                moving()
+            )
+        }
+        (Some(false), Some(false)) => "Neither the source nor the target has it.".to_owned(),
+        (None, _) => "The source could not be asked; see its error.".to_owned(),
+        (_, None) => "The target could not be asked; see its error.".to_owned(),
+    }
+}

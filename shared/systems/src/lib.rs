@@ -1,0 +1,195 @@
+//! The systems and plans of a deployment, made from its definition.
+//!
+//! This is the one place that knows which connector serves which kind of connection.
+
+mod plans;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use connector_http::HttpClient;
+use connector_odata::OdataSource;
+use connector_sqlite::SqliteTarget;
+use definition::{Connection, ConnectionKind, Definition, Map, Text};
+use mapping::Plan;
+use model::{ConnectionName, MapName};
+use ports::{
+    Checkpoints, Clock, Links, Secrets, Source, SourceError, Systems, SystemsError, Target,
+};
+use runtime::Rates;
+use tokio::sync::Mutex;
+
+pub use plans::DefinedPlans;
+
+/// What systems need from their surroundings.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Where secrets are kept.
+    pub secrets: Arc<dyn Secrets>,
+    /// Where rates are shared.
+    pub checkpoints: Arc<dyn Checkpoints>,
+    /// Where versions are kept for targets that cannot.
+    pub links: Arc<dyn Links>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What relative file names are relative to.
+    pub folder: PathBuf,
+}
+
+/// The systems of a deployment. Each is made when it is first needed, and kept.
+pub struct DefinedSystems {
+    definition: Arc<Definition>,
+    around: Surroundings,
+    rates: Rates,
+    clients: Mutex<HashMap<ConnectionName, Arc<HttpClient>>>,
+    sources: Mutex<HashMap<MapName, Arc<dyn Source>>>,
+    targets: Mutex<HashMap<ConnectionName, Arc<dyn Target>>>,
+}
+
+impl fmt::Debug for DefinedSystems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DefinedSystems").finish_non_exhaustive()
+    }
+}
+
+fn settings(connection: &ConnectionName, what: impl Into<String>) -> SystemsError {
+    SystemsError::Settings {
+        connection: connection.clone(),
+        what: what.into(),
+    }
+}
+
+/// What is kept, or what `make` makes, which is kept then.
+async fn kept<K, T, F>(cache: &Mutex<HashMap<K, T>>, key: &K, make: F) -> Result<T, SystemsError>
+where
+    K: Hash + Eq + Clone + Send + Sync,
+    T: Clone + Send,
+    F: Future<Output = Result<T, SystemsError>> + Send,
+{
+    // Whoever comes meanwhile waits: one system is one client, one pool, one token.
+    let mut cache = cache.lock().await;
+    if let Some(known) = cache.get(key) {
+        return Ok(known.clone());
+    }
+    let new = make.await?;
+    cache.insert(key.clone(), new.clone());
+    Ok(new)
+}
+
+impl DefinedSystems {
+    /// The systems of `definition`.
+    #[must_use]
+    pub fn new(definition: Arc<Definition>, around: Surroundings) -> Self {
+        let rates = Rates::new(Arc::clone(&around.checkpoints), Arc::clone(&around.clock));
+        Self {
+            definition,
+            around,
+            rates,
+            clients: Mutex::default(),
+            sources: Mutex::default(),
+            targets: Mutex::default(),
+        }
+    }
+
+    fn map(&self, map: &MapName) -> Result<&Map, SystemsError> {
+        self.definition
+            .maps
+            .get(map)
+            .ok_or_else(|| SystemsError::UnknownMap(map.clone()))
+    }
+
+    fn connection(&self, name: &ConnectionName) -> Result<&Connection, SystemsError> {
+        self.definition
+            .connection(name)
+            .ok_or_else(|| settings(name, "is not defined"))
+    }
+
+    async fn text(&self, name: &ConnectionName, text: &Text) -> Result<String, SystemsError> {
+        match text {
+            Text::Plain(text) => Ok(text.clone()),
+            Text::Secret(secret) => {
+                let secret = self.around.secrets.get(secret).await;
+                let secret = secret.map_err(|source| SystemsError::Secret {
+                    connection: name.clone(),
+                    source,
+                })?;
+                Ok(secret.expose().to_owned())
+            }
+        }
+    }
+
+    async fn client(&self, name: &ConnectionName) -> Result<Arc<HttpClient>, SystemsError> {
+        kept(&self.clients, name, async {
+            let connection = self.connection(name)?;
+            let around = &self.around;
+            let client = HttpClient::new(
+                name.clone(),
+                connection,
+                Arc::clone(&around.secrets),
+                self.rates.clone(),
+                Arc::clone(&around.clock),
+            );
+            let client = client
+                .await
+                .map_err(|error: SourceError| settings(name, error.to_string()))?;
+            Ok(Arc::new(client))
+        })
+        .await
+    }
+
+    async fn make_source(&self, map: &Map) -> Result<Arc<dyn Source>, SystemsError> {
+        let name = &map.from.connection;
+        let connection = self.connection(name)?;
+        // The fields a map reads follow from the map alone.
+        let plan = Plan::compile(map, mapping::Schemas::default()).0;
+        let reads = plan.as_ref().and_then(Plan::reads);
+        Ok(match connection.kind {
+            ConnectionKind::Odata => {
+                Arc::new(OdataSource::new(self.client(name).await?, map, reads))
+            }
+            kind => {
+                return Err(settings(
+                    name,
+                    format!("a connection of kind {} cannot be read", kind.as_str()),
+                ));
+            }
+        })
+    }
+
+    async fn make_target(&self, name: &ConnectionName) -> Result<Arc<dyn Target>, SystemsError> {
+        let connection = self.connection(name)?;
+        Ok(match connection.kind {
+            ConnectionKind::Sqlite => {
+                let file = self.text(name, &connection.url).await?;
+                Arc::new(SqliteTarget::new(
+                    &self.around.folder.join(Path::new(&file)),
+                ))
+            }
+            kind => {
+                return Err(settings(
+                    name,
+                    format!("a connection of kind {} cannot be written", kind.as_str()),
+                ));
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl Systems for DefinedSystems {
+    async fn source(&self, map: &MapName) -> Result<Arc<dyn Source>, SystemsError> {
+        let defined = self.map(map)?;
+        kept(&self.sources, map, self.make_source(defined)).await
+    }
+
+    async fn target(&self, map: &MapName) -> Result<Arc<dyn Target>, SystemsError> {
+        let name = &self.map(map)?.to.connection;
+        kept(&self.targets, name, self.make_target(name)).await
+    }
+}
