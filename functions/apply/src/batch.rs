@@ -259,6 +259,37 @@ impl Apply {
         if !batch.touches.is_empty() {
             self.settle_touches(work, batch).await?;
         }
+        self.close_overtaken(work, batch).await
+    }
+
+    /// A failure that fails again although the target has something newer of its record by
+    /// now needs no third attempt: it is superseded.
+    async fn close_overtaken(
+        &self,
+        work: &Work<'_>,
+        batch: &mut Batch<'_>,
+    ) -> Result<(), TargetError> {
+        let mut rows = Rows::new(work.plan.table().columns.len());
+        let mut tried: Vec<(usize, Version)> = Vec::new();
+        for (at, change) in batch.changes.iter().enumerate() {
+            let failed = matches!(batch.verdicts[at], Some(Verdict::Failed(_)));
+            if failed && change.failure.is_some() && !work.plan.orders_by_arrival() {
+                tried.extend(
+                    work.plan
+                        .identity(change, &mut rows)
+                        .map(|version| (at, version)),
+                );
+            }
+        }
+        if tried.is_empty() {
+            return Ok(());
+        }
+        let found = work.target.look(work.plan.table(), &rows).await?;
+        for ((at, version), row) in tried.into_iter().zip(found) {
+            if row.version.is_some_and(|newer| newer > version) {
+                batch.verdicts[at] = Some(Verdict::Ended(Outcome::Superseded));
+            }
+        }
         Ok(())
     }
 }

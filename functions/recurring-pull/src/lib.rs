@@ -10,3 +10,4 @@ mod pull;
 mod schedule;
 
 pub use handler::{PullError, RecurringPull, Tick};
+pub use schedule::Schedule;

@@ -62,6 +62,27 @@ impl Store {
             .await
     }
 
+    /// Makes every received message visible again and ends every lease. For a host that has just
+    /// taken the data folder: whoever held them is dead.
+    pub async fn take_over(&self) -> Result<(), ports::StoreError> {
+        let now = self.clock.now().as_microsecond();
+        self.db
+            .write("taking over", move |db| {
+                db.execute(
+                    "UPDATE messages SET visible = ?1 WHERE receives > 0 AND visible > ?1",
+                    [now],
+                )?;
+                // Leases are part of the records they fence; their epochs stay.
+                db.execute(
+                    "UPDATE checkpoints SET value = json_set(value, '$.lease.until', NULL)
+                     WHERE json_extract(value, '$.lease.until') IS NOT NULL",
+                    [],
+                )
+                .map(|_| ())
+            })
+            .await
+    }
+
     /// Deletes what is remembered only for a time: delivery names and settled packs without a
     /// message. Returns how much it was.
     pub async fn tidy(&self) -> Result<usize, ports::StoreError> {

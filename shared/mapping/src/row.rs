@@ -277,6 +277,21 @@ impl Plan {
         Some(key_text(self.table.key_cells(&cells)))
     }
 
+    /// The key of a change as a row with its key cells only, and its version, as far as both
+    /// can be read although the rest of the record does not map.
+    #[must_use]
+    pub fn identity<'a>(&self, change: &'a Change, rows: &mut Rows<'a>) -> Option<Version> {
+        let mut slots = Vec::new();
+        split(&change.raw, &self.names, &mut slots).ok()?;
+        let version = self.version(change, &slots).ok()??;
+        let cells = rows.push_empty();
+        if self.fill_key(&slots, cells).is_err() {
+            rows.pop();
+            return None;
+        }
+        Some(version)
+    }
+
     /// The source's key of a row of the target, as a JSON object.
     #[must_use]
     pub fn source_key(&self, key: &[Value<'_>]) -> String {

@@ -1,0 +1,258 @@
+//! Commands about failures.
+
+use model::Fingerprint;
+use operations::{Edit, Selection};
+use ports::FailureFilter;
+use serde_json::json;
+
+use super::{
+    CliError, Context,
+    args::{ChooseArgs, EditArgs, FailureArgs, FailureCommand, ListArgs, SelectArgs},
+};
+use crate::{
+    Home,
+    output::{self, Format, ago, line, number, table},
+};
+
+pub(super) async fn run(context: &Context, args: FailureArgs) -> Result<(), CliError> {
+    let home = context.open()?;
+    match args.command {
+        FailureCommand::List(args) => list(context, &home, &args).await,
+        FailureCommand::Groups(args) => groups(context, &home, &args).await,
+        FailureCommand::Show { id } => show(context, &home, &id).await,
+        FailureCommand::Retry(args) => {
+            let count = home
+                .operations
+                .retry_failures(&selection(&home, &args)?)
+                .await?;
+            said(
+                context,
+                count,
+                "sent round again; `syncline up` works on them",
+            );
+            Ok(())
+        }
+        FailureCommand::Edit(args) => {
+            let edit = edit(&args)?;
+            let count = home
+                .operations
+                .edit_failures(&selection(&home, &args.choose)?, &edit)
+                .await?;
+            said(
+                context,
+                count,
+                "corrected; `syncline failures retry` sends them round again",
+            );
+            Ok(())
+        }
+        FailureCommand::Discard(args) => {
+            let chosen = selection(&home, &args.choose)?;
+            let count = home
+                .operations
+                .discard_failures(&chosen, &args.reason)
+                .await?;
+            said(context, count, "given up");
+            Ok(())
+        }
+    }
+}
+
+fn said(context: &Context, count: u64, what: &str) {
+    match context.format {
+        Format::Json => output::json(&json!({ "count": count })),
+        Format::Text => line(format!("{} failure(s) {what}", number(count))),
+    }
+}
+
+/// The beginning of an identifier, which is enough to name it.
+fn short(id: &str) -> String {
+    id.chars().take(8).collect()
+}
+
+fn filter(home: &Home, args: &SelectArgs) -> Result<FailureFilter, CliError> {
+    let map = match &args.map {
+        Some(name) => Some(home.operations.map(name)?.name.clone()),
+        None => None,
+    };
+    Ok(FailureFilter {
+        map,
+        class: args.class,
+        fingerprint: args.group.clone().map(Fingerprint),
+        key: args.key.clone(),
+        ..FailureFilter::unresolved()
+    })
+}
+
+fn selection(home: &Home, args: &ChooseArgs) -> Result<Selection, CliError> {
+    let select = &args.select;
+    let given = select.map.is_some()
+        || select.class.is_some()
+        || select.group.is_some()
+        || select.key.is_some();
+    match &args.id {
+        Some(id) => Ok(Selection::One(id.clone())),
+        None if given || args.all => Ok(Selection::Matching(filter(home, select)?)),
+        None => Err(CliError::Other(
+            "say which: an identifier, --group, --map, --class, --key, or --all".into(),
+        )),
+    }
+}
+
+fn edit(args: &EditArgs) -> Result<Edit, CliError> {
+    let bad = |error: serde_json::Error| {
+        CliError::Other(format!("the correction is not what it should be: {error}"))
+    };
+    match (&args.patch, &args.merge) {
+        (Some(patch), _) => Ok(Edit::Patch(serde_json::from_str(patch).map_err(bad)?)),
+        (None, Some(merge)) => Ok(Edit::Merge(serde_json::from_str(merge).map_err(bad)?)),
+        (None, None) => Err(CliError::Other("give a --patch or a --merge".into())),
+    }
+}
+
+async fn list(context: &Context, home: &Home, args: &ListArgs) -> Result<(), CliError> {
+    let mut filter = filter(home, &args.select)?;
+    if args.ended {
+        filter.status.clear();
+    }
+    let found = home.operations.failures(&filter, args.limit).await?;
+    if context.format == Format::Json {
+        output::json(&found);
+        return Ok(());
+    }
+    if found.is_empty() {
+        line("no failures");
+        return Ok(());
+    }
+    let now = home.clock.now();
+    let rows = found
+        .iter()
+        .map(|failure| {
+            let next = match failure.due {
+                Some(due) => ago(Some(due), now),
+                None => String::new(),
+            };
+            [
+                short(&failure.id.to_string()),
+                failure.map.to_string(),
+                failure.key.clone().unwrap_or_default(),
+                failure.status.to_string(),
+                failure.code.clone(),
+                failure.field.clone().unwrap_or_default(),
+                failure.attempts.to_string(),
+                next,
+                failure.message.clone(),
+            ]
+        })
+        .collect();
+    line(table(
+        [
+            "ID", "MAP", "KEY", "STATUS", "CODE", "FIELD", "TRIED", "NEXT", "MESSAGE",
+        ],
+        rows,
+    ));
+    let all = home.operations.count_failures(&filter).await?;
+    if all > found.len() as u64 {
+        line(format!(
+            "… and {} more: --limit shows them",
+            number(all - found.len() as u64)
+        ));
+    }
+    Ok(())
+}
+
+async fn groups(context: &Context, home: &Home, args: &SelectArgs) -> Result<(), CliError> {
+    let groups = home
+        .operations
+        .failure_groups(&filter(home, args)?, 100)
+        .await?;
+    if context.format == Format::Json {
+        output::json(&groups);
+        return Ok(());
+    }
+    if groups.is_empty() {
+        line("no failures");
+        return Ok(());
+    }
+    let rows = groups
+        .into_iter()
+        .map(|group| {
+            [
+                group.group.to_string(),
+                number(group.count),
+                group.map.to_string(),
+                group.class.to_string(),
+                group.code,
+                group.field.unwrap_or_default(),
+                group.message,
+            ]
+        })
+        .collect();
+    line(table(
+        [
+            "GROUP",
+            "COUNT",
+            "MAP",
+            "CLASS",
+            "CODE",
+            "FIELD",
+            "FOR EXAMPLE",
+        ],
+        rows,
+    ));
+    Ok(())
+}
+
+async fn show(context: &Context, home: &Home, id: &str) -> Result<(), CliError> {
+    let failure = home.operations.failure(id).await?;
+    if context.format == Format::Json {
+        output::json(&failure);
+        return Ok(());
+    }
+    line(format!("failure   {}", failure.id));
+    line(format!(
+        "map       {} (version {})",
+        failure.map, failure.map_version
+    ));
+    line(format!(
+        "key       {}",
+        failure.key.as_deref().unwrap_or("could not be read")
+    ));
+    line(format!(
+        "status    {}, tried {} time(s), last {}",
+        failure.status, failure.attempts, failure.last
+    ));
+    if let Some(due) = failure.due {
+        line(format!("next      {due}"));
+    }
+    line(format!(
+        "cause     {} {}",
+        failure.cause.class, failure.cause.code
+    ));
+    line(format!("          {}", failure.cause.message));
+    for error in &failure.cause.chain {
+        line(format!("          because: {error}"));
+    }
+    line(format!("group     {}", failure.fingerprint));
+    line(format!(
+        "run       {} (load {})",
+        failure.run, failure.generation
+    ));
+    if let Some(trace) = failure.trace {
+        line(format!("trace     {trace}"));
+    }
+    if let Some(resolution) = &failure.resolution {
+        let reason = resolution
+            .reason
+            .as_deref()
+            .map_or_else(String::new, |reason| format!(": {reason}"));
+        line(format!(
+            "ended     {} {:?}{reason}",
+            resolution.at, resolution.outcome
+        ));
+    }
+    if let Some(original) = &failure.original {
+        line(format!("original  {original}"));
+    }
+    line(format!("record    {}", failure.raw));
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! The command line.
+
+mod args;
+mod definition;
+mod failures;
+mod run;
+mod show;
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::{CommandFactory, Parser};
+use operations::OperationError;
+use ports::SystemClock;
+
+pub(crate) use args::DemoArgs;
+pub(crate) use run::{load_and_watch, pull_and_wait};
+pub(crate) use show::books_table;
+
+use crate::{
+    Home, HomeError, Paths,
+    cli::args::{Cli, Command},
+    demo,
+    output::{Format, note},
+};
+
+/// Exit codes, beside 0 for success and 2 for wrong usage.
+mod code {
+    /// The command did not succeed.
+    pub(super) const FAILED: u8 = 1;
+    /// The definition has errors.
+    pub(super) const INVALID: u8 = 3;
+    /// The books do not balance.
+    pub(super) const UNBALANCED: u8 = 4;
+    /// It succeeded, but failures are left.
+    pub(super) const FAILURES: u8 = 5;
+}
+
+/// A command did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The deployment cannot be opened.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// An operation was not done.
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+    /// Another process hosts the deployment.
+    #[error(transparent)]
+    Lock(#[from] embedded::LockError),
+    /// Something else, which says it itself.
+    #[error("{0}")]
+    Other(String),
+    /// All has been said already.
+    #[error("")]
+    Said(u8),
+}
+
+impl CliError {
+    pub(crate) fn other(text: impl std::fmt::Display) -> Self {
+        Self::Other(text.to_string())
+    }
+}
+
+/// What every command needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) paths: Paths,
+    pub(crate) format: Format,
+}
+
+impl Context {
+    pub(crate) fn open(&self) -> Result<Home, CliError> {
+        Ok(Home::open(&self.paths, Arc::new(SystemClock))?)
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let quiet = !matches!(cli.command, Command::Up(_));
+    let default = match (cli.verbose, quiet) {
+        (0, true) => "error",
+        (0 | 1, _) => "info",
+        _ => "debug",
+    };
+    let format = if cli.log_json {
+        runtime::LogFormat::Json
+    } else {
+        runtime::LogFormat::Text
+    };
+    runtime::init_tracing(format, default);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            note(format!("error: {error}"));
+            return ExitCode::from(code::FAILED);
+        }
+    };
+    let result = runtime.block_on(run(cli));
+    // A blocking read that nobody waits for must not keep the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(CliError::Said(code)) => ExitCode::from(code),
+        Err(CliError::Home(HomeError::Invalid {
+            file,
+            text,
+            problems,
+            ..
+        })) => {
+            definition::show_problems(&problems, &file, &text);
+            ExitCode::from(code::INVALID)
+        }
+        Err(error) => {
+            note(format!("error: {error}"));
+            ExitCode::from(code::FAILED)
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), CliError> {
+    let project = cli.project.unwrap_or_else(|| PathBuf::from("."));
+    let data = cli.data.unwrap_or_else(|| project.join(".syncline"));
+    let format = if cli.json { Format::Json } else { Format::Text };
+    let context = Context {
+        paths: Paths { project, data },
+        format,
+    };
+    match cli.command {
+        Command::Init(args) => definition::init(&context, &args),
+        Command::Validate => definition::validate(&context),
+        Command::Check(args) => definition::check(&context, &args).await,
+        Command::Schema => {
+            definition::schema();
+            Ok(())
+        }
+        Command::Up(args) => run::up(&context, &args).await,
+        Command::Load(args) => run::load(&context, &args).await,
+        Command::Pull(args) => run::pull(&context, &args).await,
+        Command::Start(args) => run::start(&context, &args).await,
+        Command::Status(args) => show::status(&context, &args).await,
+        Command::Balance(args) => show::balance(&context, &args).await,
+        Command::Pause(args) => run::pause(&context, &args).await,
+        Command::Resume(args) => run::resume(&context, &args).await,
+        Command::Failures(args) => failures::run(&context, args).await,
+        Command::Trace(args) => show::trace(&context, &args).await,
+        Command::Tail(args) => show::tail(&context, &args).await,
+        Command::Audit(args) => show::audit(&context, &args).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "syncline",
+                &mut std::io::stdout(),
+            );
+            Ok(())
+        }
+        Command::Demo(args) => demo::run(&args).await,
+    }
+}

@@ -1,0 +1,401 @@
+//! What the demo tells.
+
+use std::{path::Path, time::Duration};
+
+use model::{Books, FailureStatus, MapName};
+use operations::{Edit, OperationError, Operations, Selection};
+use ports::FailureFilter;
+use sample_crm::{SampleCrm, Set};
+use serde_json::json;
+
+use super::{Narrator, project::HOOK_SECRET};
+use crate::{
+    Home,
+    cli::{CliError, books_table, load_and_watch, pull_and_wait},
+    output::{number, table},
+    progress::Ended,
+    server::Server,
+};
+
+/// How long a step may take before the demo says that something is wrong.
+const PATIENCE: Duration = Duration::from_mins(1);
+const LOOK: Duration = Duration::from_millis(10);
+
+struct Story<'s> {
+    narrator: Narrator,
+    home: &'s Home,
+    crm: &'s SampleCrm,
+    folder: &'s Path,
+    maps: Vec<MapName>,
+}
+
+pub(super) async fn tell(
+    narrator: Narrator,
+    home: &Home,
+    crm: &SampleCrm,
+    server: &Server,
+    folder: &Path,
+) -> Result<(), CliError> {
+    let maps = home.definition.maps.keys().cloned().collect();
+    let mut story = Story {
+        narrator,
+        home,
+        crm,
+        folder,
+        maps,
+    };
+    story.introduce().await;
+    story.load().await?;
+    let hook = format!("http://{}/hooks/crm", server.address);
+    story.live(&hook).await?;
+    story.see_failures().await?;
+    story.repair().await?;
+    story.balance().await
+}
+
+impl Story<'_> {
+    fn operations(&self) -> &Operations {
+        &self.home.operations
+    }
+
+    async fn introduce(&mut self) {
+        self.narrator.chapter("A CRM and a warehouse").await;
+        let sets = Set::ALL.map(|set| {
+            format!(
+                "{} {}",
+                number(self.crm.keys(set).len() as u64),
+                set.name().to_lowercase()
+            )
+        });
+        self.narrator.say(format!(
+            "A made-up CRM serves {} as OData v4 at {}.",
+            sets.join(", "),
+            self.crm.url()
+        ));
+        self.narrator.say(format!(
+            "{}/syncline.yaml maps them to tables of warehouse.db, an SQLite file.",
+            self.folder.display()
+        ));
+        self.narrator.say(
+            "37 of the records break a rule: a missing name, an e-mail address of 132 characters,",
+        );
+        self.narrator
+            .say("a currency nobody has heard of, an amount with a tenth of a cent.");
+    }
+
+    async fn load(&mut self) -> Result<(), CliError> {
+        self.narrator.chapter("The initial load").await;
+        self.narrator.say("Each map asks the CRM for a place in its stream first, then reads all of it in slices.");
+        self.narrator.command("syncline load --all", "");
+        let ended = load_and_watch(self.operations(), &self.maps).await?;
+        let mut rows = Vec::new();
+        for end in ended {
+            match end {
+                Ended::Loaded(summary) => {
+                    let rate = summary.rows * 1_000 / summary.took_ms.max(1);
+                    rows.push([
+                        summary.map.to_string(),
+                        number(summary.rows),
+                        number(rate),
+                        number(summary.failures),
+                    ]);
+                }
+                Ended::Stopped(reason) => return Err(CliError::Other(reason)),
+            }
+        }
+        let shown = table(["MAP", "ROWS", "ROWS/S", "FAILURES"], rows);
+        self.narrator.command("syncline status", &shown);
+        self.settle().await
+    }
+
+    async fn live(&mut self, hook: &str) -> Result<(), CliError> {
+        self.narrator.chapter("Live changes").await;
+        self.narrator.say(
+            "`syncline up` takes webhooks and pulls on schedule. The CRM signs its webhooks after",
+        );
+        self.narrator
+            .say(format!("Standard Webhooks and sends them to {hook}."));
+        self.crm
+            .subscribe(hook, HOOK_SECRET)
+            .map_err(CliError::Other)?;
+        let key = self.crm.keys(Set::Accounts)[0].clone();
+        self.crm.write(
+            Set::Accounts,
+            &key,
+            &json!({ "Name": "Renamed by webhook Ltd" }),
+        );
+        let changed = tokio::time::Instant::now();
+        let status = self
+            .crm
+            .notify(Set::Accounts, &key)
+            .await
+            .map_err(CliError::Other)?;
+        self.wait_for_row("accounts", &key, "Renamed by webhook Ltd")
+            .await?;
+        let took = changed.elapsed().as_secs_f64() * 1_000.0;
+        self.narrator.say(format!(
+            "An account is renamed: the webhook is answered with {status} once it is on disk,"
+        ));
+        self.narrator.say(format!(
+            "and {took:.1} ms after the change the warehouse has the new name."
+        ));
+
+        let gone = self.crm.keys(Set::Contacts)[0].clone();
+        if !self.crm.delete(Set::Contacts, &gone) {
+            return Err(CliError::Other(format!("the CRM has no contact {gone}")));
+        }
+        let other = self.crm.keys(Set::Orders)[0].clone();
+        self.crm
+            .write(Set::Orders, &other, &json!({ "Status": "paid" }));
+        self.crm.write(Set::Orders, "999999", &json!({ "Currency": "EUR", "Total": 12.5, "Status": "open", "AccountId": null, "ContactId": null, "OrderDate": "2026-01-02" }));
+        self.narrator.say(
+            "A contact is deleted, an order paid, another one made, and no webhook tells of it.",
+        );
+        self.show_pull().await?;
+        self.narrator
+            .say("Webhooks make it fast, pulls make it right. Where is the new order?");
+        let orders = self.operations().map("orders")?.name.clone();
+        let trace = self.operations().trace(&orders, "999999").await?;
+        self.narrator.command(
+            "syncline trace orders 999999",
+            &format!("orders 999999: {}", trace.answer),
+        );
+        Ok(())
+    }
+
+    async fn see_failures(&mut self) -> Result<(), CliError> {
+        self.narrator.chapter("What could not be applied").await;
+        self.narrator.say("The 37 bad records are in no table, and not lost: each is kept whole, with the reason.");
+        let groups = self
+            .operations()
+            .failure_groups(&FailureFilter::unresolved(), 10)
+            .await?;
+        let rows = groups
+            .iter()
+            .map(|group| {
+                let message: String = group.message.chars().take(60).collect();
+                [
+                    group.group.to_string(),
+                    number(group.count),
+                    group.map.to_string(),
+                    group.code.clone(),
+                    message,
+                ]
+            })
+            .collect();
+        self.narrator.command(
+            "syncline failures groups",
+            &table(["GROUP", "COUNT", "MAP", "CODE", "FOR EXAMPLE"], rows),
+        );
+        let count = self
+            .operations()
+            .count_failures(&FailureFilter::unresolved())
+            .await?;
+        if count == 37 {
+            return Ok(());
+        }
+        Err(CliError::Other(format!(
+            "37 failures were expected, {count} are there"
+        )))
+    }
+
+    async fn repair(&mut self) -> Result<(), CliError> {
+        self.narrator.chapter("Repair").await;
+        self.mend_at_the_source().await?;
+        self.narrator.say("Where the source will not change, the kept record can be corrected, one or a whole group:");
+        let filter = FailureFilter::unresolved();
+        for group in self.operations().failure_groups(&filter, 10).await? {
+            let patch = match group.code.as_str() {
+                "unmapped-value" => r#"[{"op":"replace","path":"/Currency","value":"EUR"}]"#,
+                "too-long" => r#"[{"op":"replace","path":"/Email","value":null}]"#,
+                _ => continue,
+            };
+            let edit = Edit::Patch(serde_json::from_str(patch).map_err(CliError::other)?);
+            let of_group = FailureFilter {
+                fingerprint: Some(group.group.clone()),
+                ..filter.clone()
+            };
+            let count = self
+                .operations()
+                .edit_failures(&Selection::Matching(of_group), &edit)
+                .await?;
+            let command = format!(
+                "syncline failures edit --group {} --patch '{patch}'",
+                group.group
+            );
+            self.narrator
+                .command(&command, &format!("{count} failure(s) corrected"));
+        }
+        let sent = self
+            .operations()
+            .retry_failures(&Selection::Matching(filter.clone()))
+            .await?;
+        self.wait("every failure to end", async || {
+            Ok(self.operations().count_failures(&filter).await? == 0)
+        })
+        .await?;
+        self.narrator.command(
+            "syncline failures retry --all",
+            &format!("{sent} failure(s) sent round again"),
+        );
+        self.narrator
+            .command("syncline failures list", "no failures");
+        self.narrator.say(
+            "Only those were sent again; nothing was read a second time. Every correction is in",
+        );
+        self.narrator
+            .say("`syncline audit`, and the records as they were are kept with the failures.");
+        Ok(())
+    }
+
+    async fn mend_at_the_source(&self) -> Result<(), CliError> {
+        self.narrator.say(
+            "A fault in the data is best mended where it is. The CRM corrects names and amounts,",
+        );
+        self.narrator.say(
+            "the next pull brings them, and a retry finds that those failures are superseded:",
+        );
+        for failure in self
+            .operations()
+            .failures(&FailureFilter::unresolved(), 100)
+            .await?
+        {
+            let key = failure.key.unwrap_or_default();
+            let (set, better) = match failure.code.as_str() {
+                "required-null" => (Set::Accounts, json!({ "Name": "Corrected Ltd" })),
+                "precision-loss" => (Set::Orders, json!({ "Total": 1234.57 })),
+                _ => continue,
+            };
+            self.crm.write(set, &key, &better);
+        }
+        self.show_pull().await
+    }
+
+    async fn show_pull(&self) -> Result<(), CliError> {
+        let pulled = pull_and_wait(self.operations(), &self.maps).await?;
+        let lines: Vec<String> = pulled
+            .iter()
+            .map(|one| format!("{}: {} changes", one.map, one.changes))
+            .collect();
+        self.narrator.command("syncline pull", &lines.join("\n"));
+        Ok(())
+    }
+
+    async fn balance(&mut self) -> Result<(), CliError> {
+        self.narrator.chapter("The balance").await;
+        self.settle().await?;
+        let mut rows: Vec<(String, Books)> = Vec::new();
+        for map in &self.maps {
+            rows.push((
+                map.to_string(),
+                self.operations().balance(map, 0).await?.books,
+            ));
+        }
+        self.narrator
+            .command("syncline balance", &books_table(&rows));
+        if !rows.iter().all(|(_, books)| books.balanced()) {
+            return Err(CliError::Other("the books do not balance".into()));
+        }
+        for (map, set) in [
+            ("accounts", Set::Accounts),
+            ("contacts", Set::Contacts),
+            ("orders", Set::Orders),
+        ] {
+            self.compare(map, set).await?;
+        }
+        self.narrator
+            .say("Every record of the CRM is in the warehouse, compared by key and version.");
+        self.narrator.say(format!(
+            "Look for yourself: sqlite3 {}/warehouse.db 'select * from orders limit 5'",
+            self.folder.display()
+        ));
+        Ok(())
+    }
+
+    /// Compares a map's table with the CRM, key by key.
+    async fn compare(&self, map: &str, set: Set) -> Result<(), CliError> {
+        let map = self.operations().map(map)?.name.clone();
+        let plans = &self.home.plans;
+        let plan = mapping::Plans::plan(plans.as_ref(), &map)
+            .await
+            .map_err(CliError::other)?;
+        let target = self
+            .operations()
+            .systems
+            .target(&map)
+            .await
+            .map_err(CliError::other)?;
+        let keys = self.crm.keys(set);
+        let mut rows = model::Rows::new(plan.table().columns.len());
+        for key in &keys {
+            let cells = plan.parse_key(key).map_err(CliError::Other)?;
+            let row = rows.push_empty();
+            for (at, cell) in plan.table().key.iter().zip(cells) {
+                row[*at] = cell;
+            }
+        }
+        let found = target
+            .look(plan.table(), &rows)
+            .await
+            .map_err(CliError::other)?;
+        let missing: Vec<&String> = keys
+            .iter()
+            .zip(&found)
+            .filter(|(_, row)| !row.exists)
+            .map(|(key, _)| key)
+            .collect();
+        if let Some(first) = missing.first() {
+            return Err(CliError::Other(format!(
+                "{} rows of {map} are not in the warehouse, {first} among them",
+                missing.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is on its way.
+    async fn settle(&self) -> Result<(), CliError> {
+        self.wait("all changes to arrive", async || {
+            let mut moving = 0;
+            for map in &self.maps {
+                let books = self.operations().balance(map, 0).await?.books;
+                moving += books.in_flight + books.failing;
+            }
+            let tried = FailureFilter {
+                status: vec![FailureStatus::Retrying],
+                ..FailureFilter::default()
+            };
+            Ok(moving + self.operations().count_failures(&tried).await? == 0)
+        })
+        .await
+    }
+
+    async fn wait_for_row(&self, map: &str, key: &str, text: &str) -> Result<(), CliError> {
+        let map = self.operations().map(map)?.name.clone();
+        self.wait("the row", async || {
+            let trace = self.operations().trace(&map, key).await?;
+            Ok(trace
+                .target
+                .record
+                .is_some_and(|record| record.get().contains(text)))
+        })
+        .await
+    }
+
+    async fn wait(
+        &self,
+        what: &str,
+        done: impl AsyncFn() -> Result<bool, OperationError>,
+    ) -> Result<(), CliError> {
+        let started = tokio::time::Instant::now();
+        while !done().await? {
+            if started.elapsed() > PATIENCE {
+                return Err(CliError::Other(format!(
+                    "waited too long for {what}: see `syncline status`"
+                )));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+}

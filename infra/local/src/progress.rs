@@ -1,0 +1,135 @@
+//! Watching loads.
+
+use std::{collections::HashMap, io::IsTerminal, time::Duration};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use model::{LoadStatus, MapName, MapState};
+use operations::{LoadView, MapStatus, OperationError, Operations};
+
+use crate::output::{note, number};
+
+/// How a load that was watched ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It is in the target.
+    Loaded(Box<LoadSummary>),
+    /// It stopped for a reason.
+    Stopped(String),
+}
+
+/// A load in numbers.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct LoadSummary {
+    /// The map.
+    pub(crate) map: MapName,
+    /// Rows read.
+    pub(crate) rows: u64,
+    /// How long it took, in milliseconds.
+    pub(crate) took_ms: u64,
+    /// Failures that still ask for something.
+    pub(crate) failures: u64,
+}
+
+/// How often progress is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template(
+        "{prefix:<14} [{bar:28}] {human_pos:>9} of {human_len:<9} {per_sec:>14} {msg} ETA {eta}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+    .progress_chars("=> ")
+}
+
+/// Shows the progress of loads until all have ended; one result per map in order.
+///
+/// `generation` is the least number a map's load must have to be the one meant.
+pub(crate) async fn watch_loads(
+    operations: &Operations,
+    maps: &[(MapName, u32)],
+) -> Result<Vec<Ended>, OperationError> {
+    let bars = MultiProgress::new();
+    let terminal = std::io::stderr().is_terminal();
+    let mut shown: HashMap<MapName, ProgressBar> = HashMap::new();
+    let mut ended: HashMap<MapName, Ended> = HashMap::new();
+    while ended.len() < maps.len() {
+        for (map, generation) in maps {
+            if ended.contains_key(map) {
+                continue;
+            }
+            let status = operations.map_status(map).await?;
+            let load = status
+                .load
+                .as_ref()
+                .filter(|load| load.generation >= *generation);
+            if terminal && let Some(load) = load {
+                let bar = shown.entry(map.clone()).or_insert_with(|| {
+                    bars.add(
+                        ProgressBar::new(1)
+                            .with_style(bar_style())
+                            .with_prefix(map.to_string()),
+                    )
+                });
+                show(bar, load);
+            }
+            if let Some(end) = end(&status, load) {
+                if let Some(bar) = shown.get(map) {
+                    bar.finish_with_message("done");
+                } else if let Ended::Loaded(summary) = &end {
+                    note(format!(
+                        "{map}: {} rows in {} ms",
+                        number(summary.rows),
+                        summary.took_ms
+                    ));
+                }
+                ended.insert(map.clone(), end);
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let stopped = || Ended::Stopped("it was not watched".into());
+    Ok(maps
+        .iter()
+        .map(|(map, _)| ended.remove(map).unwrap_or_else(stopped))
+        .collect())
+}
+
+fn show(bar: &ProgressBar, load: &LoadView) {
+    let reading = load.status == LoadStatus::Reading;
+    let whole = if reading {
+        load.estimate.unwrap_or(load.read).max(load.read)
+    } else {
+        load.read
+    };
+    bar.set_length(whole.max(1));
+    bar.set_position(load.settled);
+    bar.set_message(match load.status {
+        LoadStatus::Reading => "loading",
+        LoadStatus::Draining => "finishing",
+        _ => "done",
+    });
+}
+
+fn end(status: &MapStatus, load: Option<&LoadView>) -> Option<Ended> {
+    match (status.state, load) {
+        (MapState::Broken | MapState::Paused, _) => {
+            let reason = status.reason.clone().unwrap_or_default();
+            Some(Ended::Stopped(format!(
+                "map `{}` is {}: {reason}",
+                status.map, status.state
+            )))
+        }
+        (MapState::Running | MapState::Resuming, Some(load)) if load.status == LoadStatus::Done => {
+            let took = load
+                .finished
+                .map_or(0, |end| end.duration_since(load.started).as_millis());
+            Some(Ended::Loaded(Box::new(LoadSummary {
+                map: status.map.clone(),
+                rows: load.read,
+                took_ms: u64::try_from(took).unwrap_or(0),
+                failures: status.failures,
+            })))
+        }
+        _ => None,
+    }
+}
