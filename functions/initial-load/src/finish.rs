@@ -7,11 +7,11 @@ use mapping::Plan;
 use model::{
     Change, Counts, Lane, LoadJob, LoadMode, LoadPlan, LoadStatus, MapEvent, MapName, MapState, Op,
     Origin, PackHead, PackId, Packer, PullJob, PullState, QueueName, RetryJob, RunId, Slice,
-    SourceMark, Value,
+    SourceMark, Value, plan_key, pull_key, slice_prefix,
 };
 use ports::{CheckpointsExt, Source, Stored, Target};
 
-use crate::{InitialLoad, LoadError, plan_key, slice_prefix};
+use crate::{InitialLoad, LoadError};
 
 /// How long to wait before looking again whether all has been applied.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -231,7 +231,7 @@ impl InitialLoad {
             .filter_map(|(_, stored)| stored.value.mark)
             .collect();
         let mark = source.after_load(load.low_water.clone(), ends);
-        let key = format!("pull/{map}");
+        let key = pull_key(map);
         let stored = self.checkpoints.load::<PullState>(&key).await?;
         let (revision, mut pull) = stored.map_or((None, PullState::default()), |stored| {
             (Some(stored.revision), stored.value)

@@ -6,14 +6,12 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use definition::Definition;
 use jiff::Timestamp;
 use mapping::{Plans, PlansError};
-use model::{ErrorClass, LoadJob, LoadPlan, MapEvent, MapName, QueueName};
+use model::{ErrorClass, LoadJob, LoadPlan, MapEvent, MapName, QueueName, plan_key};
 use ports::{
     CheckpointError, Checkpoints, CheckpointsExt, Clock, Ledger, SourceError, StoreError, Stored,
     Systems, SystemsError, TargetError,
 };
 use runtime::{MapStates, Outbox, OutboxError};
-
-use crate::plan_key;
 
 /// The function.
 #[derive(Debug)]

@@ -7,10 +7,8 @@
 
 mod finish;
 mod handler;
-mod keys;
 mod slice;
 mod start;
 mod watch;
 
 pub use handler::{InitialLoad, LoadError};
-pub use keys::{plan_key, slice_key, slice_prefix};

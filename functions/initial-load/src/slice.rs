@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::{
     Change, Lane, LoadJob, LoadPlan, LoadStatus, MapName, MapState, Origin, PackHead, PackId,
-    Packer, Slice, SliceStatus,
+    Packer, Slice, SliceStatus, plan_key, slice_key, slice_prefix,
 };
 use ports::{CheckpointsExt, Next, Page, ReadFrom, Revision, Source, SourceError, Stored};
 
-use crate::{InitialLoad, LoadError, plan_key, slice_key, slice_prefix};
+use crate::{InitialLoad, LoadError};
 
 /// How long a worker holds a slice beyond its deadline, for the page it is reading then.
 const GRACE: Duration = Duration::from_mins(2);

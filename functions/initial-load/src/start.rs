@@ -5,10 +5,11 @@ use std::time::Duration;
 use definition::{DeletePolicy, Map};
 use model::{
     LoadJob, LoadMode, LoadPlan, LoadStatus, MapEvent, MapName, RunId, Slice, SliceStatus,
+    plan_key, slice_key, slice_prefix,
 };
 use ports::{CheckpointError, CheckpointsExt, Stored};
 
-use crate::{InitialLoad, LoadError, plan_key, slice_key, slice_prefix};
+use crate::{InitialLoad, LoadError};
 
 impl InitialLoad {
     /// Begins the load after `generation`. Done twice, it goes on where it was.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::{
     Change, Lane, LoadJob, MapEvent, MapName, Origin, PackHead, PackId, Packer,
-    PullError as Failed, PullState, QueueName, RunId, full_jitter,
+    PullError as Failed, PullState, QueueName, RunId, full_jitter, pull_key,
 };
 use ports::{CheckpointsExt, Next, Page, ReadFrom, Revision, Source, SourceError};
 
@@ -24,10 +24,6 @@ struct Pulling<'p> {
     revision: Option<Revision>,
 }
 
-pub(crate) fn key(map: &MapName) -> String {
-    format!("pull/{map}")
-}
-
 impl RecurringPull {
     /// Pulls a map's changes until there are no more or time is up.
     pub(crate) async fn pull(&self, map: &MapName, deadline: Timestamp) -> Result<(), PullError> {
@@ -41,7 +37,7 @@ impl RecurringPull {
             return Ok(());
         }
         let now = self.clock.now();
-        let stored = self.checkpoints.load::<PullState>(&key(map)).await?;
+        let stored = self.checkpoints.load::<PullState>(&pull_key(map)).await?;
         let (revision, state) = stored.map_or((None, PullState::default()), |stored| {
             (Some(stored.revision), stored.value)
         });
@@ -155,7 +151,7 @@ impl RecurringPull {
     async fn save(&self, pulling: &mut Pulling<'_>) -> Result<(), PullError> {
         let saved = self
             .checkpoints
-            .store(&key(pulling.map), pulling.revision, &pulling.state)
+            .store(&pull_key(pulling.map), pulling.revision, &pulling.state)
             .await;
         pulling.revision =
             Some(saved.map_err(|error| PullError::from_checkpoint(pulling.map, error))?);

@@ -14,4 +14,4 @@ mod server;
 
 pub use cli::main;
 pub use home::{Functions, Home, HomeError, Paths};
-pub use host::{Host, HostOptions};
+pub use host::{Host, HostOptions, deliver_visible};

@@ -11,6 +11,7 @@ mod error_class;
 mod failure;
 mod ids;
 mod jobs;
+mod keys;
 mod lane;
 mod map_state;
 mod pack;
@@ -33,6 +34,7 @@ pub use failure::{
 };
 pub use ids::{ConnectionName, FailureId, InvalidName, MapName, PackId, RunId, TraceId};
 pub use jobs::{LoadJob, PullJob, RetryJob};
+pub use keys::{plan_key, pull_key, slice_key, slice_prefix};
 pub use lane::{Lane, QueueName};
 pub use map_state::{IllegalTransition, MapEvent, MapRecord, MapState};
 pub use pack::{DecodeError, EncodedPack, Pack, PackHead, decode_pack, encode_pack};

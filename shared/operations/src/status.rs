@@ -1,10 +1,9 @@
 //! Where everything stands.
 
-use initial_load::{plan_key, slice_prefix};
 use jiff::Timestamp;
 use model::{
     Books, ErrorClass, LoadPlan, LoadStatus, MapName, MapState, PullState, RunId, Slice,
-    SliceStatus,
+    SliceStatus, plan_key, pull_key, slice_prefix,
 };
 use ports::{CheckpointsExt, FailureFilter};
 use serde::Serialize;
@@ -157,10 +156,7 @@ impl Operations {
     }
 
     async fn pull_view(&self, map: &MapName) -> Result<PullView, OperationError> {
-        let stored = self
-            .checkpoints
-            .load::<PullState>(&format!("pull/{map}"))
-            .await?;
+        let stored = self.checkpoints.load::<PullState>(&pull_key(map)).await?;
         let Some(pull) = stored.map(|stored| stored.value) else {
             return Ok(PullView::default());
         };

@@ -1,8 +1,14 @@
-//! Where loads are kept.
+//! The names of checkpoints that more than one function reads.
 
-use model::MapName;
+use crate::MapName;
 
-/// The checkpoint of a load.
+/// The checkpoint of a map's pulls.
+#[must_use]
+pub fn pull_key(map: &MapName) -> String {
+    format!("pull/{map}")
+}
+
+/// The checkpoint of a load as a whole.
 #[must_use]
 pub fn plan_key(map: &MapName, generation: u32) -> String {
     format!("load/{map}/{generation:08}/plan")

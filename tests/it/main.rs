@@ -1,0 +1,5 @@
+//! Tests of the whole.
+#![cfg(test)]
+
+mod flows;
+mod support;

@@ -1,0 +1,35 @@
+//! What the tests share.
+
+mod deployment;
+mod project;
+mod reality;
+
+pub(crate) use deployment::{Deployment, name};
+pub(crate) use project::Project;
+pub(crate) use reality::{assert_equal, differences};
+
+use sample_crm::{SampleCrm, Size};
+
+/// A definition of the demo, which maps all of the sample CRM.
+pub(crate) const DEMO: &str = include_str!("../../../infra/local/template/demo.yaml");
+
+/// The secret of webhooks in the tests.
+pub(crate) const HOOK_SECRET: &str = "whsec_c3luY2xpbmUtZGVtby1zZWNyZXQtMDAwMQ==";
+
+/// A CRM with a few rows of each kind and no bad ones.
+pub(crate) async fn small_crm() -> SampleCrm {
+    crm(60, 0).await
+}
+
+/// A CRM with so many rows in all, some of them bad.
+pub(crate) async fn crm(rows: usize, bad: usize) -> SampleCrm {
+    let size = Size {
+        accounts: rows / 3,
+        contacts: rows / 3,
+        orders: rows - 2 * (rows / 3),
+        bad,
+    };
+    SampleCrm::start(size)
+        .await
+        .expect("a port on this machine")
+}
