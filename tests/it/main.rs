@@ -1,5 +1,6 @@
 //! Tests of the whole.
 #![cfg(test)]
 
+mod crash;
 mod flows;
 mod support;

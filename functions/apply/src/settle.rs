@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use mapping::{Mapped, Scratch};
 use model::{Cause, Change, ErrorClass, Op, Outcome, Rows, Version};
-use ports::{RowOp, RowOutcome, Seen, SourceError, TargetError, WriteBatch};
+use ports::{Deletes, RowOp, RowOutcome, Seen, SourceError, TargetError, WriteBatch};
 
 use crate::{
     batch::Batch,
@@ -99,7 +99,7 @@ impl Apply {
                     ops.push(op);
                     written.push(record);
                 }
-                Err(cause) => decide(batch, &record, Verdict::Failed(cause)),
+                Err(verdict) => decide(batch, &record, verdict),
             }
         }
         let write = WriteBatch {
@@ -155,31 +155,30 @@ impl Apply {
     }
 }
 
-/// What to write for a record that was read again; the row is added to `rows`.
+/// What to write for a record that was read again; the row is added to `rows`. Where nothing
+/// is to be written, what became of the record.
 fn operation<'r>(
     work: &Work<'_>,
     key: &'r Change,
     current: Option<&'r Change>,
     seen: Seen,
     rows: &mut Rows<'r>,
-) -> Result<RowOp, Box<Cause>> {
-    let Some(current) = current else {
-        return match work.plan.map_change(key, rows, &mut Scratch::default()) {
-            Mapped::Failed(cause) => Err(cause),
-            _ => Ok(RowOp::SettleDelete { seen }),
-        };
-    };
-    match work.plan.map_change(current, rows, &mut Scratch::default()) {
-        Mapped::Failed(cause) => Err(cause),
-        Mapped::Delete { .. } | Mapped::Touch => Ok(RowOp::SettleDelete { seen }),
-        Mapped::Upsert {
-            version: Some(version),
-        } => Ok(RowOp::SettleUpsert { version, seen }),
+) -> Result<RowOp, Verdict> {
+    let mapped = work
+        .plan
+        .map_change(current.unwrap_or(key), rows, &mut Scratch::default());
+    match mapped {
+        Mapped::Failed(cause) => Err(Verdict::Failed(cause)),
         // Without a version it is as old as can be; that it was read just now settles it.
-        Mapped::Upsert { version: None } => Ok(RowOp::SettleUpsert {
-            version: Version(i64::MIN),
+        Mapped::Upsert { version } => Ok(RowOp::SettleUpsert {
+            version: version.unwrap_or(Version(i64::MIN)),
             seen,
         }),
+        Mapped::Delete { .. } | Mapped::Touch if work.plan.table().deletes == Deletes::Ignore => {
+            rows.pop();
+            Err(Verdict::Ended(Outcome::Filtered))
+        }
+        Mapped::Delete { .. } | Mapped::Touch => Ok(RowOp::SettleDelete { seen }),
     }
 }
 

@@ -25,7 +25,7 @@ impl InitialLoad {
             return Ok(());
         };
         let record = self.states.get(map).await?;
-        if record.generation != generation || record.state != MapState::Initializing {
+        if record.generation != generation {
             return Ok(());
         }
         let Some(Stored {
@@ -35,6 +35,14 @@ impl InitialLoad {
         else {
             return Ok(());
         };
+        let loading = record.state == MapState::Initializing;
+        if load.status == LoadStatus::Done {
+            // The worker that ended it may have died before it handed the map over.
+            return self.hand_over(map, loading).await;
+        }
+        if !loading {
+            return Ok(());
+        }
         if self.ledger.in_flight(map, load.run).await? > 0 {
             let again = LoadJob::Finish {
                 map: map.clone(),
@@ -57,14 +65,17 @@ impl InitialLoad {
         self.checkpoints
             .store(&plan_key(map, generation), Some(revision), &done)
             .await?;
-        self.states.transition(map, MapEvent::Loaded).await?;
-        ports::crash_point("load.loaded");
+        ports::crash_point("load.done");
         tracing::info!(map.name = %map, "load {generation} of map `{map}` is done");
-        self.hand_over(map).await
+        self.hand_over(map, true).await
     }
 
-    /// Lets what was parked go, and pulls what changed since the load began.
-    async fn hand_over(&self, map: &MapName) -> Result<(), LoadError> {
+    /// Lets the map run, lets what was parked go, and pulls what changed since the load began.
+    async fn hand_over(&self, map: &MapName, loading: bool) -> Result<(), LoadError> {
+        if loading {
+            self.states.transition(map, MapEvent::Loaded).await?;
+            ports::crash_point("load.loaded");
+        }
         let release = RetryJob::Release { map: map.clone() };
         self.outbox
             .send(

@@ -62,14 +62,20 @@ impl Store {
             .await
     }
 
-    /// Makes every received message visible again and ends every lease. For a host that has just
-    /// taken the data folder: whoever held them is dead.
+    /// Makes every received message visible again, ends every lease, and lets every failure that
+    /// was on its way be sent again. For a host that has just taken the data folder: whoever held
+    /// them is dead. A failure whose attempt is still queued is tried twice, which the guard makes
+    /// harmless; waiting until an attempt counts as lost would keep an operator waiting.
     pub async fn take_over(&self) -> Result<(), ports::StoreError> {
         let now = self.clock.now().as_microsecond();
         self.db
             .write("taking over", move |db| {
                 db.execute(
                     "UPDATE messages SET visible = ?1 WHERE receives > 0 AND visible > ?1",
+                    [now],
+                )?;
+                db.execute(
+                    "UPDATE failures SET due = ?1 WHERE status = 'retrying' AND due > ?1",
                     [now],
                 )?;
                 // Leases are part of the records they fence; their epochs stay.

@@ -87,8 +87,8 @@ pub enum RowOp {
         seen: Seen,
     },
     /// Delete it: the source was asked after the target was seen in the state `seen`, and has
-    /// no such row. Done only while it is still in that state. The tombstone takes the
-    /// version of the row that is deleted.
+    /// no such row. Done only while it is still in that state. The tombstone has no version,
+    /// since nobody knows that of the deletion: see [`crate::guard::decide`].
     SettleDelete {
         /// The state the target was in before the source was read.
         seen: Seen,
@@ -133,7 +133,7 @@ pub struct WriteBatch<'a> {
 pub struct TargetRow {
     /// The state it is in; of an absent row too.
     pub seen: Seen,
-    /// Version of the row or of its tombstone.
+    /// Version of the row or of its tombstone, where one is known.
     pub version: Option<Version>,
     /// Whether there is a row that is not deleted.
     pub exists: bool,

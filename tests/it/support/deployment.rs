@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_lambda_events::{apigw::ApiGatewayV2httpRequest, encodings::Body};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use local::{Home, deliver_visible};
@@ -65,7 +66,7 @@ impl Deployment {
     pub(crate) async fn run_dry(&self) {
         self.settle().await;
         for _ in 0..PATIENCE {
-            if self.at_rest().await {
+            if at_rest(&self.home).await {
                 return;
             }
             self.pass(Duration::from_secs(2)).await;
@@ -74,24 +75,6 @@ impl Deployment {
             "it never comes to rest: {:#?}",
             self.home.operations.status().await
         );
-    }
-
-    async fn at_rest(&self) -> bool {
-        let moving = FailureFilter {
-            status: vec![
-                model::FailureStatus::Waiting,
-                model::FailureStatus::Retrying,
-            ],
-            ..FailureFilter::default()
-        };
-        let waiting = self.home.operations.count_failures(&moving).await;
-        let mut rests = waiting.expect("a store") == 0;
-        for map in self.home.definition.maps.keys() {
-            let status = self.home.operations.map_status(map).await.expect("a store");
-            rests &= status.books.in_flight == 0 && status.books.failing == 0;
-            rests &= !matches!(status.state, MapState::Initializing | MapState::Resuming);
-        }
-        rests
     }
 
     /// Loads maps and waits for their end.
@@ -131,13 +114,11 @@ impl Deployment {
         event.raw_path = Some(format!("/hooks/{path}"));
         event.raw_query_string = Some(query.to_owned());
         event.headers = header_map(headers);
-        match std::str::from_utf8(body) {
-            Ok(text) => event.body = Some(text.to_owned()),
-            Err(_) => {
-                use base64::Engine as _;
-                event.body = Some(base64::engine::general_purpose::STANDARD.encode(body));
-                event.is_base64_encoded = true;
-            }
+        if let Ok(text) = std::str::from_utf8(body) {
+            event.body = Some(text.to_owned());
+        } else {
+            event.body = Some(STANDARD.encode(body));
+            event.is_base64_encoded = true;
         }
         let response = self.home.functions.intake.handle(event).await;
         let body = match response.body {
@@ -190,6 +171,25 @@ impl Deployment {
     pub(crate) fn query(&self, sql: &str) -> Vec<Vec<String>> {
         query(&self.project.warehouse(), sql)
     }
+}
+
+/// Whether nothing is on its way and no failure waits for its time.
+pub(crate) async fn at_rest(home: &Home) -> bool {
+    let moving = FailureFilter {
+        status: vec![
+            model::FailureStatus::Waiting,
+            model::FailureStatus::Retrying,
+        ],
+        ..FailureFilter::default()
+    };
+    let waiting = home.operations.count_failures(&moving).await;
+    let mut rests = waiting.expect("a store") == 0;
+    for map in home.definition.maps.keys() {
+        let status = home.operations.map_status(map).await.expect("a store");
+        rests &= status.books.in_flight == 0 && status.books.failing == 0;
+        rests &= !matches!(status.state, MapState::Initializing | MapState::Resuming);
+    }
+    rests
 }
 
 /// All rows a query finds, as text.

@@ -267,7 +267,7 @@ fn bury_deleted(db: &Connection, names: &Names<'_>, end: &mut LoadEnd) -> rusqli
         names.keys_join("s", "t")
     );
     let ties = format!(
-        "SELECT {} FROM {} AS t WHERE EXISTS (SELECT 1 FROM {both} AND s.version = t.{VERSION})",
+        "SELECT {} FROM {} AS t WHERE EXISTS (SELECT 1 FROM {both} AND (s.version = t.{VERSION} OR s.version IS NULL))",
         names
             .key_columns()
             .iter()

@@ -108,7 +108,9 @@ fn in_transaction<T>(
 ) -> rusqlite::Result<T> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let done = work(&transaction)?;
+    ports::crash_point("target.commit");
     transaction.commit()?;
+    ports::crash_point("target.committed");
     Ok(done)
 }
 

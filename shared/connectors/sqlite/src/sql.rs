@@ -149,12 +149,12 @@ impl<'t> Names<'t> {
         )
     }
 
-    /// Deletes a row by its key, or marks it with the version that follows the key.
+    /// Deletes a row by its key, or marks it with the version that follows the key, if any.
     pub(crate) fn delete(&self) -> String {
         if self.marks() {
             let version = self.spec.key.len() + 1;
             return format!(
-                "UPDATE {} SET {DELETED} = 1, {VERSION} = ?{version} WHERE {}",
+                "UPDATE {} SET {DELETED} = 1, {VERSION} = COALESCE(?{version}, {VERSION}) WHERE {}",
                 self.table,
                 self.key_is()
             );

@@ -154,7 +154,13 @@ impl<'db, 't> Writer<'db, 't> {
         let tombstone = side.as_ref().filter(|side| side.deleted);
         let own = self.names.own();
         let (version, deleted) = match (&stored, &side) {
-            (Some(row), _) if own => (row.version, row.deleted),
+            (Some(row), side) if own => {
+                let undated = row.deleted
+                    && side
+                        .as_ref()
+                        .is_some_and(|side| side.deleted && side.version.is_none());
+                (row.version.filter(|_| !undated), row.deleted)
+            }
             (_, Some(side)) if !own => (side.version, side.deleted),
             (Some(_), _) => (None, false),
             (None, _) => match tombstone {
@@ -236,7 +242,7 @@ impl<'db, 't> Writer<'db, 't> {
             execute(&mut self.statements(row)?[INSERT], params_from_iter(params))?;
         }
         if !own || settled {
-            self.put_side(row, version, false, settled)
+            self.put_side(row, Some(version), false, settled)
         } else if self.has_side {
             // A tombstone that was overcome. Where settlings are counted the count stays.
             let n = self
@@ -256,7 +262,7 @@ impl<'db, 't> Writer<'db, 't> {
     /// Says of an entry beside the table, if there is one, that its row is not deleted.
     fn clear_side(&mut self, row: &[Value<'_>], version: Version) -> rusqlite::Result<()> {
         match self.side(row)? {
-            Some(_) => self.put_side(row, version, false, false),
+            Some(_) => self.put_side(row, Some(version), false, false),
             None => Ok(()),
         }
     }
@@ -264,12 +270,12 @@ impl<'db, 't> Writer<'db, 't> {
     fn bury(
         &mut self,
         row: &[Value<'_>],
-        version: Version,
+        version: Option<Version>,
         stored: bool,
         settled: bool,
     ) -> rusqlite::Result<()> {
         if stored {
-            let version_cell = Value::Int(version.0);
+            let version_cell = version.map_or(Value::Null, |version| Value::Int(version.0));
             let key = Self::key(self.names.spec, row);
             let params = key
                 .into_iter()
@@ -287,12 +293,12 @@ impl<'db, 't> Writer<'db, 't> {
     fn put_side(
         &mut self,
         row: &[Value<'_>],
-        version: Version,
+        version: Option<Version>,
         deleted: bool,
         settled: bool,
     ) -> rusqlite::Result<()> {
         let facts = [
-            Value::Int(version.0),
+            version.map_or(Value::Null, |version| Value::Int(version.0)),
             Value::Int(deleted.into()),
             Value::Int(settled.into()),
         ];

@@ -56,7 +56,8 @@ type Key = (String, i64);
 #[derive(Debug, Clone, PartialEq)]
 enum State {
     Row(i64, String),
-    Tombstone(i64),
+    /// Without a version where nobody knows that of the deletion.
+    Tombstone(Option<i64>),
 }
 
 #[derive(Debug, Clone)]
@@ -83,30 +84,35 @@ fn model_guard(state: Option<&State>, op: &Op) -> (Option<State>, RowOutcome) {
                 std::cmp::Ordering::Less => (row(v0, c0), Superseded),
             }
         }
-        (Op::Upsert(v, c) | Op::SettleUpsert(v, c, ..), Some(State::Tombstone(t))) => {
+        (Op::SettleUpsert(v, c, _, true), Some(State::Tombstone(None))) => (row(v, c), Applied),
+        (Op::Upsert(..) | Op::SettleUpsert(..), Some(State::Tombstone(None))) => {
+            (Some(State::Tombstone(None)), Tie)
+        }
+        (Op::Upsert(v, c) | Op::SettleUpsert(v, c, ..), Some(State::Tombstone(Some(t)))) => {
             let settles = matches!(op, Op::SettleUpsert(_, _, _, true));
             match v.cmp(t) {
                 std::cmp::Ordering::Greater => (row(v, c), Applied),
                 std::cmp::Ordering::Equal if settles => (row(v, c), Applied),
-                std::cmp::Ordering::Equal => (Some(State::Tombstone(*t)), Tie),
-                std::cmp::Ordering::Less => (Some(State::Tombstone(*t)), Superseded),
+                std::cmp::Ordering::Equal => (Some(State::Tombstone(Some(*t))), Tie),
+                std::cmp::Ordering::Less => (Some(State::Tombstone(Some(*t))), Superseded),
             }
         }
-        (Op::Delete(v), None) => (Some(State::Tombstone(*v)), Unchanged),
+        (Op::Delete(v), None) => (Some(State::Tombstone(Some(*v))), Unchanged),
         (Op::Delete(v), Some(State::Row(v0, c0))) => match v.cmp(v0) {
-            std::cmp::Ordering::Greater => (Some(State::Tombstone(*v)), Applied),
+            std::cmp::Ordering::Greater => (Some(State::Tombstone(Some(*v))), Applied),
             std::cmp::Ordering::Equal => (row(v0, c0), Tie),
             std::cmp::Ordering::Less => (row(v0, c0), Superseded),
         },
-        (Op::Delete(v), Some(State::Tombstone(t))) => {
+        (Op::Delete(_), Some(State::Tombstone(None))) => (Some(State::Tombstone(None)), Unchanged),
+        (Op::Delete(v), Some(State::Tombstone(Some(t)))) => {
             let outcome = if v < t { Superseded } else { Unchanged };
-            (Some(State::Tombstone(*v.max(t))), outcome)
+            (Some(State::Tombstone(Some(*v.max(t)))), outcome)
         }
-        (Op::SettleDelete(_, true), Some(State::Row(v0, _))) => {
-            (Some(State::Tombstone(*v0)), Applied)
+        (Op::SettleDelete(_, true), Some(State::Row(..))) => {
+            (Some(State::Tombstone(None)), Applied)
         }
         (Op::SettleDelete(_, false), Some(State::Row(v0, c0))) => (row(v0, c0), Tie),
-        (Op::SettleDelete(..), gone) => (gone.cloned(), Unchanged),
+        (Op::SettleDelete(..), _) => (Some(State::Tombstone(None)), Unchanged),
     }
 }
 
@@ -621,6 +627,40 @@ pub async fn nothing_is_not_an_error(fixture: &dyn TargetFixture) {
     assert_eq!((state.exists, state.version), (false, None));
 }
 
+/// The source does not have a row: whatever version comes later, it does not bring the row
+/// back by itself, because it may be older than the deletion.
+pub async fn what_the_source_has_lost_stays_deleted(fixture: &dyn TargetFixture) {
+    prepare(fixture).await;
+    write(fixture, &[upsert("lost", 1, 5, "there")]).await;
+    let keys = [key("lost", 1), key("lost", 2)];
+    let seen = look(fixture, &keys).await;
+    let settle = |no: usize| Op::SettleDelete(seen[no].seen.clone(), true);
+    let deletes = [(keys[0].clone(), settle(0)), (keys[1].clone(), settle(1))];
+    assert_eq!(
+        write(fixture, &deletes).await,
+        [RowOutcome::Applied, RowOutcome::Unchanged]
+    );
+    let late = [
+        upsert("lost", 1, 6, "late"),
+        upsert("lost", 2, i64::MAX, "late"),
+    ];
+    assert_eq!(
+        write(fixture, &late).await,
+        [RowOutcome::Tie, RowOutcome::Tie]
+    );
+    // A reading of the source that is newer than the tombstone brings it back.
+    let seen = look(fixture, &keys).await.remove(0).seen;
+    let back = Op::SettleUpsert(6, "made anew".into(), seen, true);
+    assert_eq!(
+        write(fixture, &[(keys[0].clone(), back)]).await,
+        [RowOutcome::Applied]
+    );
+    assert_eq!(
+        content(fixture, &keys[0]).await.as_deref(),
+        Some("made anew")
+    );
+}
+
 /// A large batch takes the way that large batches take, and guards as a small one does.
 pub async fn a_large_batch_is_guarded_too(fixture: &dyn TargetFixture) {
     prepare(fixture).await;
@@ -671,6 +711,7 @@ macro_rules! target_contract {
                 a_bad_row_in_a_bulk_load_fails_alone,
                 a_load_finds_what_is_missing,
                 nothing_is_not_an_error,
+                what_the_source_has_lost_stays_deleted,
                 a_large_batch_is_guarded_too,
             ]
         );

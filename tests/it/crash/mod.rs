@@ -1,0 +1,69 @@
+//! The process is killed with SIGKILL at every durable step, and at random, and started again,
+//! until the whole story has been told. Then the target equals the source, every change has one
+//! outcome, and the books balance.
+
+mod process;
+mod story;
+
+use futures_util::{StreamExt, stream};
+
+use story::Chain;
+
+/// Every place at which the code marks a step between two durable writes, and how far the next
+/// kill of a chain lies behind the last one: commits are many, so some are passed over.
+const STEPS: [(&str, u32); 26] = [
+    ("apply.parked", 1),
+    ("apply.reported", 1),
+    ("apply.settled", 1),
+    ("apply.written", 1),
+    ("host.acknowledged", 2),
+    ("intake.queued", 1),
+    ("load.begun", 1),
+    ("load.done", 1),
+    ("load.keyed", 1),
+    ("load.loaded", 1),
+    ("load.marked", 1),
+    ("load.planned", 1),
+    ("load.saved", 1),
+    ("load.sent", 1),
+    ("load.sliced", 1),
+    ("load.started", 1),
+    ("parking.released", 1),
+    ("pull.saved", 1),
+    ("pull.sent", 1),
+    ("retry.marked", 1),
+    ("retry.sent", 1),
+    ("retry.stored", 1),
+    ("store.commit", 5),
+    ("store.committed", 5),
+    ("target.commit", 1),
+    ("target.committed", 1),
+];
+
+/// Chains that run side by side.
+const AT_ONCE: usize = 2;
+/// Chains whose kills come at random moments.
+const RANDOM: u64 = 4;
+/// Kills that one run has to survive at least.
+const ENOUGH: u32 = 200;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_at_every_step_lose_nothing_and_double_nothing() {
+    let at_steps = STEPS
+        .into_iter()
+        .map(|(step, stride)| Chain::at_step(step, stride));
+    let at_random = (0..RANDOM).map(Chain::at_random);
+    let chains: Vec<Chain> = at_steps.chain(at_random).collect();
+    let told: Vec<(String, u32)> = stream::iter(chains)
+        .map(Chain::run)
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    let all: u32 = told.iter().map(|(_, kills)| kills).sum();
+    for (chain, kills) in &told {
+        println!("{kills:>4} kills {chain}");
+        assert!(*kills > 0, "{chain} was never reached");
+    }
+    println!("{all} kills survived");
+    assert!(all >= ENOUGH, "only {all} kills");
+}
