@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use local::deliver_visible;
 use model::{MapState, Outcome};
+use operations::{Edit, Selection};
+use ports::FailureFilter;
 use sample_crm::{SampleCrm, Set};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
@@ -471,5 +473,30 @@ async fn outcomes_are_told_apart() {
             "{event}"
         );
     }
+    deployment.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_failure_sent_round_again_does_not_bring_back_what_the_source_has_deleted() {
+    let crm = crm(60, 3).await;
+    let deployment = Deployment::open(Project::demo(&crm.url()));
+    deployment.load_all().await;
+    for failure in deployment.failures("orders").await {
+        assert!(crm.delete(Set::Orders, &failure.key.unwrap()));
+    }
+    deployment.pull(&["orders"]).await;
+    let all = Selection::Matching(FailureFilter {
+        map: Some(name("orders")),
+        ..FailureFilter::unresolved()
+    });
+    let operations = &deployment.home.operations;
+    let correction = Edit::Merge(json!({ "Currency": "EUR", "Total": 1 }));
+    let edited = operations.edit_failures(&all, &correction).await;
+    assert!(edited.unwrap() > 0);
+    operations.retry_failures(&all).await.unwrap();
+    deployment.run_dry().await;
+    assert_eq!(deployment.failures("orders").await, []);
+    let orders = deployment.query("SELECT count(*) FROM orders");
+    assert_eq!(orders, [[crm.keys(Set::Orders).len().to_string()]]);
     deployment.assert_balanced().await;
 }

@@ -3,4 +3,5 @@
 
 mod crash;
 mod flows;
+mod order;
 mod support;

@@ -93,6 +93,14 @@ impl Deployment {
         self.run_dry().await;
     }
 
+    /// Makes the table of a map that is not loaded.
+    pub(crate) async fn prepare_target(&self, map: &MapName) {
+        let operations = &self.home.operations;
+        let plan = operations.plans.plan(map).await.expect("a plan");
+        let target = operations.systems.target(map).await.expect("a target");
+        target.prepare(plan.table()).await.expect("prepared");
+    }
+
     /// Pulls maps and waits for their end.
     pub(crate) async fn pull(&self, maps: &[&str]) {
         for map in maps {
