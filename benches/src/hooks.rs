@@ -1,0 +1,268 @@
+//! Webhooks over HTTP: how many, how fast.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, StatusCode, client::conn::http1::SendRequest};
+use hyper_util::rt::TokioIo;
+use sha2::Sha256;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::{
+    data::Customers,
+    loads::{Into, project},
+    measure::{Running, process_cpu, syncline},
+    table::{Target, heading, line, say},
+};
+
+/// The secret of the bench's webhooks; they stay on this machine.
+pub(crate) const SECRET: &str = "whsec_c3luY2xpbmUtYmVuY2gtc2VjcmV0LTAwMDAx";
+
+const CONNECTIONS: usize = 64;
+const SPAN: Duration = Duration::from_secs(6);
+
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+type Sender = SendRequest<Full<Bytes>>;
+
+async fn connect(to: SocketAddr) -> io::Result<Sender> {
+    let stream = TcpStream::connect(to).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// A signed request for the customer with this number.
+fn request(to: SocketAddr, number: u64) -> io::Result<Request<Full<Bytes>>> {
+    let mut body = String::new();
+    let first = usize::try_from(number).unwrap_or(0);
+    if let Some(customer) = Customers::new(first, number).next() {
+        customer.write_json(&mut body);
+    }
+    let id = format!("msg_{number}");
+    let time = std::time::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.as_secs());
+    let key = STANDARD
+        .decode(SECRET.trim_start_matches("whsec_"))
+        .map_err(io::Error::other)?;
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(io::Error::other)?;
+    mac.update(format!("{id}.{time}.{body}").as_bytes());
+    let signature = STANDARD.encode(mac.finalize().into_bytes());
+    Request::post("/hooks/crm")
+        .header("host", to.to_string())
+        .header("content-type", "application/json")
+        .header("webhook-id", id)
+        .header("webhook-timestamp", time.to_string())
+        .header("webhook-signature", format!("v1,{signature}"))
+        .body(Full::new(Bytes::from(body)))
+        .map_err(io::Error::other)
+}
+
+async fn post(sender: &mut Sender, to: SocketAddr, number: u64) -> io::Result<()> {
+    let answer = sender
+        .send_request(request(to, number)?)
+        .await
+        .map_err(io::Error::other)?;
+    let status = answer.status();
+    answer
+        .into_body()
+        .collect()
+        .await
+        .map_err(io::Error::other)?;
+    if status == StatusCode::ACCEPTED {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!(
+            "a webhook was answered with {status}"
+        )))
+    }
+}
+
+/// Sends for a while over many connections, as fast as they go or at a rate; returns how many
+/// per second, and how long each took in milliseconds.
+async fn storm(
+    to: SocketAddr,
+    numbers: &Arc<AtomicU64>,
+    rate: Option<f64>,
+) -> io::Result<(f64, Vec<f64>)> {
+    let started = Instant::now();
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let numbers = Arc::clone(numbers);
+        let pause = rate.map(|rate| Duration::from_secs_f64(crate::real(CONNECTIONS) / rate));
+        senders.spawn(async move {
+            let mut sender = connect(to).await?;
+            let mut took = Vec::new();
+            let mut beat = pause.map(tokio::time::interval);
+            while started.elapsed() < SPAN {
+                if let Some(beat) = &mut beat {
+                    beat.tick().await;
+                }
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
+                let sent = Instant::now();
+                post(&mut sender, to, number).await?;
+                took.push(sent.elapsed().as_secs_f64() * 1_000.0);
+            }
+            Ok::<_, io::Error>(took)
+        });
+    }
+    let mut all = Vec::new();
+    while let Some(took) = senders.join_next().await {
+        all.extend(took.map_err(io::Error::other)??);
+    }
+    all.sort_by(f64::total_cmp);
+    let per_second = crate::real(all.len()) / started.elapsed().as_secs_f64();
+    Ok((per_second, all))
+}
+
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(at).copied().unwrap_or_default()
+}
+
+fn count(warehouse: &Path) -> io::Result<u64> {
+    let db = rusqlite::Connection::open(warehouse).map_err(io::Error::other)?;
+    db.busy_timeout(Duration::from_secs(30))
+        .map_err(io::Error::other)?;
+    db.query_row("SELECT count(*) FROM customers", [], |row| row.get(0))
+        .map_err(io::Error::other)
+}
+
+/// Waits until every accepted webhook is a row.
+async fn arrived(warehouse: &Path, wanted: u64) -> io::Result<f64> {
+    let started = Instant::now();
+    loop {
+        let found = count(warehouse).unwrap_or(0);
+        if found == wanted {
+            return Ok(started.elapsed().as_secs_f64());
+        }
+        if started.elapsed() > Duration::from_mins(3) {
+            return Err(io::Error::other(format!(
+                "{wanted} webhooks were accepted, {found} rows came"
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// How long one webhook takes to be a row, on an idle system.
+async fn latency(to: SocketAddr, numbers: &AtomicU64, warehouse: &Path) -> io::Result<Vec<f64>> {
+    let mut sender = connect(to).await?;
+    let db = rusqlite::Connection::open(warehouse).map_err(io::Error::other)?;
+    let mut look = db
+        .prepare("SELECT count(*) FROM customers WHERE id = ?1")
+        .map_err(io::Error::other)?;
+    let mut took = Vec::new();
+    for _ in 0..200 {
+        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        let first = usize::try_from(number).unwrap_or(0);
+        let Some(customer) = Customers::new(first, number).next() else {
+            continue;
+        };
+        let id = customer.id.to_string();
+        let sent = Instant::now();
+        post(&mut sender, to, number).await?;
+        while look
+            .query_row([&id], |row| row.get::<_, u64>(0))
+            .map_err(io::Error::other)?
+            == 0
+        {
+            tokio::time::sleep(Duration::from_micros(300)).await;
+        }
+        took.push(sent.elapsed().as_secs_f64() * 1_000.0);
+    }
+    took.sort_by(f64::total_cmp);
+    Ok(took)
+}
+
+pub(crate) async fn measure() -> io::Result<()> {
+    let (_source, url) = crate::loads::source(1_000)?;
+    let folder = TempDir::new()?;
+    project(folder.path(), &url, &Into::Sqlite)?;
+    // A load makes the table and lets the map run.
+    let load = &mut syncline(folder.path())?;
+    crate::measure::run(load.args(["load", "customers"]), None, &[0])?;
+    let listen = free_address()?;
+    let child = syncline(folder.path())?
+        .args(["up", "--no-pulls", "--listen", &listen.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let up = Running(child);
+    while TcpStream::connect(listen).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let warehouse = folder.path().join("warehouse.db");
+    let before = count(&warehouse)?;
+    let first = 10_000_000;
+    let numbers = Arc::new(AtomicU64::new(first));
+    heading("webhooks over HTTP into `syncline up`, signed, on disk before the answer");
+    let idle = latency(listen, &numbers, &warehouse).await?;
+    line(
+        "webhook to row, idle system, median",
+        "ms",
+        &[percentile(&idle, 50)],
+        Target::AtMost(25.0),
+    );
+    line(
+        "webhook to row, idle system, 99 %",
+        "ms",
+        &[percentile(&idle, 99)],
+        Target::AtMost(100.0),
+    );
+    let cpu = process_cpu(up.id());
+    let (most, took) = storm(listen, &numbers, None).await?;
+    line(
+        "64 connections, as fast as they go",
+        "events/s",
+        &[most],
+        Target::AtLeast(15_000.0),
+    );
+    line(
+        "  99 % answered within",
+        "ms",
+        &[percentile(&took, 99)],
+        Target::None,
+    );
+    let sent = numbers.load(Ordering::Relaxed) - first;
+    let behind = arrived(&warehouse, before + sent).await?;
+    say(format!(
+        "(all {sent} are rows {behind:.1} s later; {:.2} CPU-s in all)",
+        process_cpu(up.id()) - cpu
+    ));
+    let (half, took) = storm(listen, &numbers, Some(7_500.0)).await?;
+    line(
+        "at half the target's rate",
+        "events/s",
+        &[half],
+        Target::None,
+    );
+    line(
+        "  99 % answered within",
+        "ms",
+        &[percentile(&took, 99)],
+        Target::AtMost(25.0),
+    );
+    let sent = numbers.load(Ordering::Relaxed) - first;
+    arrived(&warehouse, before + sent).await.map(|_| ())
+}
