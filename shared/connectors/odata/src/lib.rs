@@ -9,6 +9,7 @@ mod deleted;
 mod literal;
 mod metadata;
 mod page;
+mod probe;
 mod read;
 mod slices;
 
@@ -148,6 +149,15 @@ impl Source for OdataSource {
 
     async fn slices(&self, wanted: u32) -> Result<Vec<Option<SliceRange>>, SourceError> {
         if wanted < 2 || self.stream.mode == PullMode::Delta {
+            return Ok(vec![None]);
+        }
+        // Only the end of one read of the whole stream has a delta link, and without it no
+        // pull would ever hear of a delete: that is worth more than reading in parallel.
+        if self.tracks_changes().await? {
+            tracing::info!(
+                "`{}` is read in one slice: its service tracks changes, which takes a read of the whole; `pull.mode: cursor` does without",
+                self.stream.entity
+            );
             return Ok(vec![None]);
         }
         self.cut(wanted).await

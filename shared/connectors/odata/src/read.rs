@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use connector_http::{Answer, Call, url::add_query};
-use definition::PullMode;
 use http::HeaderValue;
 use mapping::json;
 use model::{Lane, Op, SliceRange, SourceMark, VersionKind};
@@ -17,6 +16,7 @@ use crate::{
     literal::{and, any_of, literal},
     metadata::EdmType,
     page::{self, PageBody},
+    probe::is_tracked,
 };
 
 /// Keys per request of [`ports::Source::fetch`]; more would make addresses that servers refuse.
@@ -83,10 +83,7 @@ impl OdataSource {
             ReadFrom::Rows(range) => range,
             ReadFrom::Mark(_) => None,
         };
-        // A read that tracks changes takes neither a filter nor an order (Dataverse refuses
-        // them), and a part of the stream has no delta link of its own.
-        let whole = range.is_none() && self.stream.condition.is_none() && mark.is_none();
-        let tracked = whole && self.stream.mode != PullMode::Cursor;
+        let tracked = range.is_none() && mark.is_none() && self.may_track();
         let since = match mark {
             Some(Mark::Cursor { at: Some(at), .. }) => Some(self.since(at)?),
             _ => None,
@@ -175,12 +172,7 @@ impl OdataSource {
         mut cursor: Cursor,
     ) -> Result<Page, SourceError> {
         let by_link = matches!(mark, Some(Mark::Delta { .. }));
-        let applied = answer
-            .headers
-            .get("preference-applied")
-            .and_then(|value| value.to_str().ok());
-        cursor.tracked =
-            by_link || applied.is_some_and(|applied| applied.contains("track-changes"));
+        cursor.tracked = by_link || is_tracked(answer);
         let PageBody {
             records,
             next,
@@ -315,75 +307,6 @@ impl OdataSource {
         }
     }
 
-    /// The mark of the newest record there is, from which changes are read after a load.
-    pub(crate) async fn newest(&self) -> Result<Option<Mark>, SourceError> {
-        let Some((field, kind)) = &self.stream.version else {
-            return Ok(None);
-        };
-        let mut url = self.url()?;
-        add_query(
-            &mut url,
-            &[
-                ("$select", field),
-                ("$orderby", &format!("{field} desc")),
-                ("$top", "1"),
-            ],
-        );
-        let answer = self.client.call(&Self::call(url, Lane::Load)).await?;
-        let records = page::parse(&answer, false)?.records;
-        // A service that ignores $orderby shows some record: its version is no bound. Every
-        // record of the page is looked at, and the clock of the service is a bound for times.
-        let mut newest = None;
-        for raw in records.iter().take(1) {
-            let found = json::fields(raw, [field.as_str()])
-                .map_err(|error| answer.garbled(&error.to_string()))?;
-            newest = found[0]
-                .and_then(json::scalar)
-                .map(std::borrow::Cow::into_owned);
-        }
-        let ty = self.field_type(field).await?;
-        let is_time = match &newest {
-            Some(text) => text.parse::<jiff::Timestamp>().is_ok(),
-            None => ty.is_none_or(|ty| ty == EdmType::DateTimeOffset),
-        };
-        if is_time && *kind != VersionKind::Integer {
-            let now = server_time(&answer);
-            newest = match newest {
-                Some(text)
-                    if text
-                        .parse::<jiff::Timestamp>()
-                        .is_ok_and(|newest| newest < now)
-                        && records.len() == 1 =>
-                {
-                    Some(text)
-                }
-                _ => Some(now.to_string()),
-            };
-        }
-        Ok(Some(Mark::Cursor {
-            at: newest,
-            then: None,
-        }))
-    }
-
-    /// How many rows there are; `None` when the service does not say.
-    pub(crate) async fn count(&self) -> Option<u64> {
-        let mut url = self.url().ok()?;
-        url.set_path(&format!("{}/$count", url.path()));
-        if let Some(condition) = &self.stream.condition {
-            add_query(&mut url, &[("$filter", condition)]);
-        }
-        let mut call = Self::call(url, Lane::Load);
-        call.headers
-            .insert("accept", HeaderValue::from_static("text/plain"));
-        let answer = self.client.call(&call).await.ok()?;
-        // Some services send a byte-order mark first.
-        let text = std::str::from_utf8(&answer.body)
-            .ok()?
-            .trim_start_matches('\u{feff}');
-        text.trim().parse().ok()
-    }
-
     pub(crate) async fn fetch_keys(
         &self,
         keys: &[Bytes],
@@ -462,16 +385,6 @@ impl OdataSource {
 /// Keys are compared without regard to case: GUIDs are written both ways.
 fn normal(key: &[String]) -> Vec<String> {
     key.iter().map(|part| part.to_lowercase()).collect()
-}
-
-/// The time at the service, from its `Date` header, else ours.
-fn server_time(answer: &Answer) -> jiff::Timestamp {
-    let date = answer
-        .headers
-        .get(http::header::DATE)
-        .and_then(|value| value.to_str().ok());
-    date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok())
-        .map_or(answer.asked, |date| date.timestamp())
 }
 
 /// Whether a refusal says that a token is too old. The standard has 410 for that; Dataverse
