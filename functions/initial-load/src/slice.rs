@@ -172,7 +172,7 @@ impl InitialLoad {
             if self.clock.now() >= deadline {
                 return Ok(false);
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            self.clock.sleep(LOOK_AGAIN).await;
         }
     }
 

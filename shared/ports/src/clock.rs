@@ -1,14 +1,21 @@
 //! Time and identifiers.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 /// Tells the time and makes identifiers, so that tests can decide both.
+#[async_trait]
 pub trait Clock: Debug + Send + Sync {
     /// The time now, UTC.
     fn now(&self) -> Timestamp;
+
+    /// Waits until so much time has passed on this clock.
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
 
     /// A new identifier; later ones sort after earlier ones of the same process.
     fn new_id(&self) -> Uuid {

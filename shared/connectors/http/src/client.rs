@@ -72,9 +72,7 @@ impl Call<'_> {
     }
 
     fn describe(&self) -> String {
-        // The query can hold tokens; the path cannot.
-        let mut url = self.url.clone();
-        url.set_query(None);
+        let url = plain(&self.url);
         let what = if self.what.is_empty() {
             String::new()
         } else {
@@ -97,6 +95,27 @@ pub struct Answer {
     pub asked: Timestamp,
     /// What was called, in messages.
     pub what: String,
+}
+
+/// An address for messages, without its query, which can hold tokens; the path cannot.
+fn plain(url: &url::Url) -> url::Url {
+    let mut url = url.clone();
+    url.set_query(None);
+    url
+}
+
+/// Follows redirects that stay on the host: headers of the connection's own, which may hold
+/// secrets, go along with every one of them.
+fn stay(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
+    let first = attempt.previous().first();
+    let same_host = first.is_some_and(|first| first.origin() == attempt.url().origin());
+    if !same_host {
+        attempt.stop()
+    } else if attempt.previous().len() > 5 {
+        attempt.error("more than 5 redirects")
+    } else {
+        attempt.follow()
+    }
 }
 
 fn provide_cryptography() {
@@ -124,7 +143,7 @@ impl HttpClient {
             .timeout(connection.limits.timeout)
             .pool_idle_timeout(Duration::from_secs(50))
             .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::limited(5))
+            .redirect(reqwest::redirect::Policy::custom(stay))
             .build()
             .map_err(|error| invalid(error.to_string()))?;
         let auth = Authorizer::new(
@@ -196,20 +215,22 @@ impl HttpClient {
     /// An address that the other system has given, relative to the one it was given at. It
     /// must stay on the connection's host: credentials go with every call.
     pub fn follow(&self, from: &url::Url, link: &str) -> Result<url::Url, SourceError> {
-        let invalid = |why: String| SourceError::Garbled {
-            what: format!("the link `{link}` in the answer from {from} {why}"),
-        };
-        let url = from
-            .join(link)
-            .map_err(|error| invalid(format!("is no address: {error}")))?;
-        if url.origin() == self.base.origin() {
-            Ok(url)
-        } else {
-            Err(invalid(format!(
-                "leads away from {}",
-                self.base.origin().ascii_serialization()
-            )))
+        let url = from.join(link).map_err(|error| SourceError::Garbled {
+            what: format!(
+                "a link in the answer from {} is no address: {error}",
+                plain(from)
+            ),
+        })?;
+        let (here, there) = (self.base.origin(), url.origin());
+        if there == here {
+            return Ok(url);
         }
+        let (here, there) = (here.ascii_serialization(), there.ascii_serialization());
+        let what = format!(
+            "the answer from {} goes on at {there}, and credentials for {here} do not go there: if both are one system, give the connection the url that the system itself uses",
+            plain(from)
+        );
+        Err(SourceError::Invalid { what })
     }
 
     /// Makes a call. A status that is no success is an error.
@@ -235,7 +256,7 @@ impl HttpClient {
                 return Err(error);
             }
             tracing::debug!(connection.name = %self.name, "trying again in {} ms: {error}", wait.as_millis());
-            tokio::time::sleep(wait).await;
+            self.clock.sleep(wait).await;
             attempt += 1;
         }
     }
@@ -267,7 +288,7 @@ impl HttpClient {
             let taken = self.rates.take(&self.name, rate, lane).await;
             match taken {
                 Ok(None) => return Ok(()),
-                Ok(Some(wait)) => tokio::time::sleep(wait).await,
+                Ok(Some(wait)) => self.clock.sleep(wait).await,
                 Err(error) => {
                     return Err(SourceError::Unavailable {
                         what: format!("{what}: {error}"),

@@ -3,12 +3,14 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::Clock;
 
-/// A clock that stands still until it is moved, and counts identifiers up.
+/// A clock that stands still until it is moved, and counts identifiers up. Who sleeps on it
+/// moves it: no test waits.
 #[derive(Debug)]
 pub struct ManualClock {
     micros: AtomicI64,
@@ -38,7 +40,13 @@ impl Default for ManualClock {
     }
 }
 
+#[async_trait]
 impl Clock for ManualClock {
+    async fn sleep(&self, time: Duration) {
+        self.advance(time);
+        tokio::task::yield_now().await;
+    }
+
     fn now(&self) -> Timestamp {
         let micros = self.micros.load(Ordering::SeqCst);
         Timestamp::from_microsecond(micros).expect("a time in range")
