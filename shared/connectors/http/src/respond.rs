@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use http::{
+    HeaderMap, StatusCode,
+    header::{LOCATION, RETRY_AFTER},
+};
 use jiff::Timestamp;
 use ports::SourceError;
 
@@ -50,6 +53,13 @@ pub(crate) fn error_message(body: &[u8]) -> Option<String> {
     Some(code.map_or(message.clone(), |code| format!("{code}: {message}")))
 }
 
+/// The host that a redirect leads to.
+fn redirect(status: StatusCode, headers: &HeaderMap) -> Option<String> {
+    let location = headers.get(LOCATION).filter(|_| status.is_redirection())?;
+    let url: url::Url = location.to_str().ok()?.parse().ok()?;
+    Some(url.origin().ascii_serialization())
+}
+
 /// The error that an answer with a bad status is. `what` says what was asked.
 pub(crate) fn status_error(
     what: &str,
@@ -58,6 +68,12 @@ pub(crate) fn status_error(
     body: &[u8],
     now: Timestamp,
 ) -> SourceError {
+    if let Some(elsewhere) = redirect(status, headers) {
+        let what = format!(
+            "{what} answered {status} to {elsewhere}, another host, where credentials do not follow: if it is the same system, make that the connection's url"
+        );
+        return SourceError::Invalid { what };
+    }
     let said = error_message(body).unwrap_or_else(|| excerpt(body));
     let what = format!("{what} answered {status}: {said}");
     let retry_after = retry_after(headers, now);
