@@ -41,11 +41,20 @@ pub(crate) struct Inner {
     store: Mutex<Store>,
     pub(crate) faults: Faults,
     hooks: Hooks,
+    token: Mutex<Option<String>>,
 }
 
 impl Inner {
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a request with this `Authorization` is let in.
+    pub(crate) fn lets_in(&self, authorization: Option<&str>) -> bool {
+        let required = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        required.as_ref().is_none_or(|token| {
+            authorization.and_then(|text| text.strip_prefix("Bearer ")) == Some(token)
+        })
     }
 }
 
@@ -64,6 +73,7 @@ impl SampleCrm {
             store: Mutex::new(data::make(size)),
             faults: Faults::default(),
             hooks: Hooks::default(),
+            token: Mutex::default(),
         });
         let router = service::router(Arc::clone(&inner));
         let server = tokio::spawn(async move {
@@ -127,7 +137,28 @@ impl SampleCrm {
 
     /// Answers the next `times` requests for pages with `fault` instead.
     pub fn break_pages(&self, fault: Fault, times: usize) {
-        self.inner.faults.arm(fault, times);
+        self.inner.faults.arm(fault, None, 0, times);
+    }
+
+    /// Answers requests for pages of one set with `fault`, `times` times, beginning after so
+    /// many good answers.
+    pub fn break_set(&self, set: Set, fault: Fault, after: usize, times: usize) {
+        self.inner.faults.arm(fault, Some(set), after, times);
+    }
+
+    /// Forgets all faults that are still to come.
+    pub fn heal(&self) {
+        self.inner.faults.heal();
+    }
+
+    /// Takes only requests with `Authorization: Bearer <token>` from now on.
+    pub fn require_token(&self, token: &str) {
+        let mut required = self
+            .inner
+            .token
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *required = Some(token.to_owned());
     }
 
     /// Lets all delta links given so far expire.

@@ -60,7 +60,14 @@ async fn collection(
         .get("prefer")
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let fault = inner.faults.next(set);
+    let authorization = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let fault = if inner.lets_in(authorization) {
+        inner.faults.next(set)
+    } else {
+        Some(Fault::Unauthorized)
+    };
     if let Some(response) = fault.and_then(broken) {
         return response;
     }
@@ -99,6 +106,11 @@ fn broken(fault: Fault) -> Option<Response> {
             let page = "<!DOCTYPE html><html><body>Please sign in</body></html>";
             ([(header::CONTENT_TYPE, "text/html")], page).into_response()
         }
+        Fault::Gone => error(StatusCode::GONE, "ExpiredSkipToken", "the token is too old"),
+        Fault::Redirect(port) => {
+            let elsewhere = format!("http://localhost:{port}/odata/Accounts");
+            (StatusCode::FOUND, [(header::LOCATION, elsewhere)]).into_response()
+        }
         Fault::ErrorInBody => error(StatusCode::OK, "Timeout", "the query took too long"),
         _ => return None,
     })
@@ -106,6 +118,10 @@ fn broken(fault: Fault) -> Option<Response> {
 
 fn respond(mut page: Value, tracked: bool, fault: Option<Fault>) -> Response {
     match fault {
+        Some(Fault::ForeignLink(port)) => {
+            let elsewhere = format!("http://localhost:{port}/odata/Accounts?$skiptoken=secret");
+            page["@odata.nextLink"] = json!(elsewhere);
+        }
         Some(Fault::Loop) => page["@odata.nextLink"] = json!("Accounts?$skiptoken=0"),
         Some(Fault::NoKeys) => each(&mut page, |row| {
             for set in Set::ALL {
