@@ -90,7 +90,7 @@ impl LoadError {
         }
     }
 
-    fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Source(error) => error.retry_after(),
             Self::Target(error) => error.retry_after(),
@@ -101,8 +101,6 @@ impl LoadError {
 
 /// Jobs of one invocation that run side by side.
 const AT_ONCE: usize = 4;
-/// How long a job waits that met something that passes.
-const LATER: Duration = Duration::from_secs(3);
 
 impl InitialLoad {
     /// Does jobs: messages of the queue `loads`. What is not done at `deadline` goes on in an
@@ -123,19 +121,24 @@ impl InitialLoad {
             }
         };
         let map = job.map().clone();
-        let Err(error) = self.job(job.clone(), deadline).await else {
-            return Ok(());
+        let error = match self.job(job.clone(), deadline).await {
+            Ok(()) => {
+                self.forget_trouble(&map).await;
+                return Ok(());
+            }
+            Err(error) => error,
         };
         match error {
             LoadError::Overtaken(_) => Ok(()),
             error if error.passes() => {
                 tracing::warn!(map.name = %map, "the load of map `{map}` waits: {error}");
-                let wait = error.retry_after().unwrap_or(LATER).max(LATER);
+                let wait = self.note_trouble(&map, &error).await;
                 self.send(&job, wait).await
             }
             error => {
                 tracing::error!(map.name = %map, "the load of map `{map}` is stopped: {error}");
                 let reason = format!("its load: {error}");
+                self.forget_trouble(&map).await;
                 // An error means that a person has paused it already.
                 let _ = self
                     .states

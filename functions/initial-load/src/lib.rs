@@ -9,6 +9,7 @@ mod finish;
 mod handler;
 mod slice;
 mod start;
+mod trouble;
 mod watch;
 
 pub use handler::{InitialLoad, LoadError};

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, io::IsTerminal, time::Duration};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use jiff::Timestamp;
 use model::{LoadStatus, MapName, MapState};
 use operations::{LoadView, MapStatus, OperationError, Operations};
 
@@ -43,15 +44,18 @@ fn bar_style() -> ProgressStyle {
 
 /// Shows the progress of loads until all have ended; one result per map in order.
 ///
-/// `generation` is the least number a map's load must have to be the one meant.
+/// `generation` is the least number a map's load must have to be the one meant, and a map that
+/// was stopped before `asked` is one that this load is to bring back.
 pub(crate) async fn watch_loads(
     operations: &Operations,
     maps: &[(MapName, u32)],
+    asked: Timestamp,
 ) -> Result<Vec<Ended>, OperationError> {
     let bars = MultiProgress::new();
     let terminal = std::io::stderr().is_terminal();
     let mut shown: HashMap<MapName, ProgressBar> = HashMap::new();
     let mut ended: HashMap<MapName, Ended> = HashMap::new();
+    let mut troubles: HashMap<MapName, String> = HashMap::new();
     while ended.len() < maps.len() {
         for (map, generation) in maps {
             if ended.contains_key(map) {
@@ -72,7 +76,13 @@ pub(crate) async fn watch_loads(
                 });
                 show(bar, load);
             }
-            if let Some(end) = end(&status, load) {
+            if let Some(trouble) = &status.trouble
+                && troubles.get(map) != Some(&trouble.message)
+            {
+                bars.suspend(|| note(format!("{map} waits and tries again: {}", trouble.message)));
+                troubles.insert(map.clone(), trouble.message.clone());
+            }
+            if let Some(end) = end(&status, load, asked) {
                 if let Some(bar) = shown.get(map) {
                     bar.finish_with_message("done");
                 } else if let Ended::Loaded(summary) = &end {
@@ -110,9 +120,9 @@ fn show(bar: &ProgressBar, load: &LoadView) {
     });
 }
 
-fn end(status: &MapStatus, load: Option<&LoadView>) -> Option<Ended> {
+fn end(status: &MapStatus, load: Option<&LoadView>, asked: Timestamp) -> Option<Ended> {
     match (status.state, load) {
-        (MapState::Broken | MapState::Paused, _) => {
+        (MapState::Broken | MapState::Paused, _) if status.since >= asked => {
             let reason = status.reason.clone().unwrap_or_default();
             Some(Ended::Stopped(format!(
                 "map `{}` is {}: {reason}",

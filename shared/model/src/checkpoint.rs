@@ -144,6 +144,17 @@ pub struct LoadPlan {
     pub error: Option<String>,
 }
 
+/// What keeps a load from going on for now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadTrouble {
+    /// Attempts in a row that failed.
+    pub tries: u32,
+    /// When the first of them did.
+    pub since: Timestamp,
+    /// What happened at the last one and what to do.
+    pub message: String,
+}
+
 /// A range of one field's values, in the source's own notation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SliceRange {

@@ -8,6 +8,12 @@ pub fn pull_key(map: &MapName) -> String {
     format!("pull/{map}")
 }
 
+/// The checkpoint of what keeps a map's load from going on.
+#[must_use]
+pub fn trouble_key(map: &MapName) -> String {
+    format!("trouble/{map}")
+}
+
 /// The checkpoint of a load as a whole.
 #[must_use]
 pub fn plan_key(map: &MapName, generation: u32) -> String {

@@ -25,8 +25,8 @@ mod version;
 pub use books::{Books, Counts, Outcome};
 pub use change::{Change, Op, Origin};
 pub use checkpoint::{
-    Lease, LoadMode, LoadPlan, LoadStatus, PullError, PullState, Slice, SliceRange, SliceStatus,
-    SourceMark,
+    Lease, LoadMode, LoadPlan, LoadStatus, LoadTrouble, PullError, PullState, Slice, SliceRange,
+    SliceStatus, SourceMark,
 };
 pub use error_class::ErrorClass;
 pub use failure::{
@@ -34,7 +34,7 @@ pub use failure::{
 };
 pub use ids::{ConnectionName, FailureId, InvalidName, MapName, PackId, RunId, TraceId};
 pub use jobs::{LoadJob, PullJob, RetryJob};
-pub use keys::{plan_key, pull_key, slice_key, slice_prefix};
+pub use keys::{plan_key, pull_key, slice_key, slice_prefix, trouble_key};
 pub use lane::{Lane, QueueName};
 pub use map_state::{IllegalTransition, MapEvent, MapRecord, MapState};
 pub use pack::{DecodeError, EncodedPack, Pack, PackHead, decode_pack, encode_pack};

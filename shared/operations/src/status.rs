@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use model::{
-    Books, ErrorClass, LoadPlan, LoadStatus, MapName, MapState, PullState, RunId, Slice,
-    SliceStatus, plan_key, pull_key, slice_prefix,
+    Books, ErrorClass, LoadPlan, LoadStatus, LoadTrouble, MapName, MapState, PullState, RunId,
+    Slice, SliceStatus, plan_key, pull_key, slice_prefix, trouble_key,
 };
 use ports::{CheckpointsExt, FailureFilter};
 use serde::Serialize;
@@ -55,6 +55,8 @@ pub struct MapStatus {
     pub pull: PullView,
     /// Its newest load.
     pub load: Option<LoadView>,
+    /// What keeps its load from going on for now.
+    pub trouble: Option<LoadTrouble>,
 }
 
 /// How a map's pull stands.
@@ -151,6 +153,11 @@ impl Operations {
             failures: self.failures.count(&unresolved).await?,
             pull: self.pull_view(map).await?,
             load: self.load_view(map, record.generation).await?,
+            trouble: self
+                .checkpoints
+                .load(&trouble_key(map))
+                .await?
+                .map(|stored| stored.value),
             reason: record.reason,
         })
     }

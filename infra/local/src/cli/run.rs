@@ -104,6 +104,7 @@ pub(crate) async fn load_and_watch(
     operations: &Operations,
     maps: &[MapName],
 ) -> Result<Vec<Ended>, CliError> {
+    let asked = operations.clock.now();
     let mut wanted = Vec::with_capacity(maps.len());
     for map in maps {
         let status = operations.map_status(map).await?;
@@ -114,7 +115,7 @@ pub(crate) async fn load_and_watch(
         wanted.push((map.clone(), generation));
     }
     tokio::select! {
-        ended = watch_loads(operations, &wanted) => Ok(ended?),
+        ended = watch_loads(operations, &wanted, asked) => Ok(ended?),
         () = interrupted() => {
             note("interrupted: the same command goes on where this one was");
             Err(CliError::Said(130))

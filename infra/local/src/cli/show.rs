@@ -51,6 +51,12 @@ pub(super) async fn status(context: &Context, args: &MapArgs) -> Result<(), CliE
         if let Some(reason) = &map.reason {
             line(format!("\n{} is {}: {reason}", map.map, map.state));
         }
+        if let Some(trouble) = &map.trouble {
+            line(format!(
+                "\n{}: its load waits, {} attempt(s) since {} failed: {}",
+                map.map, trouble.tries, trouble.since, trouble.message
+            ));
+        }
         if let Some(error) = &map.pull.error {
             line(format!("\n{}: its last pull failed: {error}", map.map));
         }
