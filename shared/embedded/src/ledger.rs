@@ -27,22 +27,12 @@ pub(crate) fn open(db: &Connection, now: i64, pack: &PackEntry) -> rusqlite::Res
     Ok(())
 }
 
-/// A pack's message is gone. Its books are kept while they are open: it may be parked.
-pub(crate) fn forget(db: &Connection, pack: &[u8]) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "DELETE FROM packs WHERE id = ?1 AND settled = 1
-         AND NOT EXISTS (SELECT 1 FROM messages WHERE pack = ?1)",
-    )?
-    .execute([pack])?;
-    Ok(())
-}
-
-fn settle(db: &Connection, settlement: &Settlement) -> rusqlite::Result<()> {
+fn settle(db: &Connection, now: i64, settlement: &Settlement) -> rusqlite::Result<()> {
     let closed: Option<(String, Uuid)> = db
         .prepare_cached(
-            "UPDATE packs SET settled = 1 WHERE id = ?1 AND settled = 0 RETURNING map, run",
+            "UPDATE packs SET settled = ?2 WHERE id = ?1 AND settled IS NULL RETURNING map, run",
         )?
-        .query_row([settlement.pack.as_uuid()], |row| {
+        .query_row((settlement.pack.as_uuid(), now), |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
         .optional()?;
@@ -81,9 +71,10 @@ pub(crate) fn add(
 #[async_trait]
 impl Ledger for Store {
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), StoreError> {
+        let now = self.clock.now().as_microsecond();
         self.db
             .write("settling packs", move |db| {
-                settlements.iter().try_for_each(|one| settle(db, one))
+                settlements.iter().try_for_each(|one| settle(db, now, one))
             })
             .await
     }
@@ -118,7 +109,7 @@ impl Ledger for Store {
         self.db
             .read("counting packs in flight", move |db| {
                 db.prepare_cached(
-                    "SELECT COALESCE(SUM(n), 0) FROM packs WHERE map = ?1 AND run = ?2 AND settled = 0",
+                    "SELECT COALESCE(SUM(n), 0) FROM packs WHERE map = ?1 AND run = ?2 AND settled IS NULL",
                 )?
                 .query_row((map.as_str(), run), |row| row.get(0))
             })
@@ -173,7 +164,7 @@ fn books(db: &Connection, map: &str, run: Option<Uuid>) -> rusqlite::Result<Book
     let unsettled: u64 = db
         .prepare_cached(
             "SELECT COALESCE(SUM(n), 0) FROM packs
-             WHERE map = ?1 AND (?2 IS NULL OR run = ?2) AND settled = 0",
+             WHERE map = ?1 AND (?2 IS NULL OR run = ?2) AND settled IS NULL",
         )?
         .query_row((map, run), |row| row.get(0))?;
     let reported = counts.failed;

@@ -16,7 +16,7 @@ mod queue;
 mod schema;
 mod secrets;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use model::QueueName;
 use ports::Clock;
@@ -27,6 +27,9 @@ pub use lock::{DataLock, LockError};
 pub use secrets::LocalSecrets;
 
 use db::Db;
+
+/// How long a settled pack is remembered, so that it does not count again when it is sent again.
+const REMEMBER_SETTLED: Duration = Duration::from_hours(1);
 
 /// All stores of a deployment on one machine. Clones share the same file and writer.
 #[derive(Debug, Clone)]
@@ -89,17 +92,18 @@ impl Store {
             .await
     }
 
-    /// Deletes what is remembered only for a time: delivery names and settled packs without a
-    /// message. Returns how much it was.
+    /// Deletes what is remembered only for a time: delivery names and settled packs. Returns
+    /// how much it was.
     pub async fn tidy(&self) -> Result<usize, ports::StoreError> {
-        let now = self.clock.now().as_microsecond();
+        let now = self.clock.now();
+        let settled = now.saturating_sub(REMEMBER_SETTLED).unwrap_or(now);
         self.db
             .write("tidying up", move |db| {
-                let names = db.execute("DELETE FROM seen WHERE until <= ?1", [now])?;
+                let names =
+                    db.execute("DELETE FROM seen WHERE until <= ?1", [now.as_microsecond()])?;
                 let packs = db.execute(
-                    "DELETE FROM packs WHERE settled = 1
-                     AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.pack = packs.id)",
-                    [],
+                    "DELETE FROM packs WHERE settled <= ?1",
+                    [settled.as_microsecond()],
                 )?;
                 Ok(names + packs)
             })

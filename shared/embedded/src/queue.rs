@@ -100,18 +100,14 @@ fn insert(
             return Ok(Sent::Duplicate);
         }
     }
-    let pack = message.pack.as_ref().map(|pack| pack.id.as_uuid());
     let group = message.group.as_ref().map_or("", |map| map.as_str());
-    db.prepare_cached(
-        "INSERT INTO messages (queue, grp, visible, sent, pack) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?
-    .execute((
-        queue as i64,
-        group,
-        now.saturating_add(micros(message.delay)),
-        now,
-        pack,
-    ))?;
+    db.prepare_cached("INSERT INTO messages (queue, grp, visible, sent) VALUES (?1, ?2, ?3, ?4)")?
+        .execute((
+            queue as i64,
+            group,
+            now.saturating_add(micros(message.delay)),
+            now,
+        ))?;
     db.prepare_cached("INSERT INTO bodies (id, body) VALUES (?1, ?2)")?
         .execute((db.last_insert_rowid(), &message.body))?;
     if let Some(pack) = &message.pack {
@@ -268,15 +264,12 @@ fn take(
 }
 
 fn remove(db: &Connection, id: i64, receives: i64) -> rusqlite::Result<()> {
-    let pack: Option<Option<Vec<u8>>> = db
-        .prepare_cached("DELETE FROM messages WHERE id = ?1 AND receives = ?2 RETURNING pack")?
-        .query_row((id, receives), |row| row.get(0))
-        .optional()?;
-    let Some(pack) = pack else { return Ok(()) };
-    db.prepare_cached("DELETE FROM bodies WHERE id = ?1")?
-        .execute([id])?;
-    if let Some(pack) = pack {
-        crate::ledger::forget(db, &pack)?;
+    let removed = db
+        .prepare_cached("DELETE FROM messages WHERE id = ?1 AND receives = ?2")?
+        .execute((id, receives))?;
+    if removed > 0 {
+        db.prepare_cached("DELETE FROM bodies WHERE id = ?1")?
+            .execute([id])?;
     }
     Ok(())
 }

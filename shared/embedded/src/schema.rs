@@ -12,11 +12,9 @@ CREATE TABLE messages (
     grp      TEXT    NOT NULL,
     visible  INTEGER NOT NULL,
     receives INTEGER NOT NULL DEFAULT 0,
-    sent     INTEGER NOT NULL,
-    pack     BLOB
+    sent     INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX messages_by_group ON messages (queue, grp, visible, id);
-CREATE INDEX messages_by_pack ON messages (pack) WHERE pack IS NOT NULL;
 
 -- Apart from the messages, whose visibility changes and would move the body each time.
 CREATE TABLE bodies (
@@ -30,14 +28,17 @@ CREATE TABLE seen (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX seen_by_end ON seen (until);
 
+-- A settled pack is remembered for a while: one that is sent once more, because a worker died
+-- between parking it and taking it from its queue, must not open the books a second time.
 CREATE TABLE packs (
     id      BLOB    NOT NULL PRIMARY KEY,
     map     TEXT    NOT NULL,
     run     BLOB    NOT NULL,
     n       INTEGER NOT NULL,
-    settled INTEGER NOT NULL DEFAULT 0
+    settled INTEGER
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX packs_in_flight ON packs (map, run) WHERE settled = 0;
+CREATE INDEX packs_in_flight ON packs (map, run) WHERE settled IS NULL;
+CREATE INDEX packs_settled ON packs (settled) WHERE settled IS NOT NULL;
 
 CREATE TABLE books (
     map        TEXT    NOT NULL,

@@ -51,6 +51,9 @@ impl LedgerFixture for Fixture {
     fn queue(&self) -> &dyn Queue {
         &self.store
     }
+    fn consumer(&self) -> &dyn Consumer {
+        &self.store
+    }
     fn ledger(&self) -> &dyn Ledger {
         &self.store
     }

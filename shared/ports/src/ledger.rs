@@ -20,7 +20,8 @@ pub struct Settlement {
 #[async_trait]
 pub trait Ledger: Debug + Send + Sync {
     /// Enters what became of packs. MUST count each pack at most once, however often it is
-    /// settled: a pack that is delivered again settles again. A pack that is not open is
+    /// settled: a pack that is delivered again settles again, and one that is sent again within
+    /// an hour of being settled does not open its books again. A pack that is not open is
     /// ignored.
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), StoreError>;
 

@@ -62,8 +62,9 @@ async fn kills_at_every_step_lose_nothing_and_double_nothing() {
     let all: u32 = told.iter().map(|(_, kills)| kills).sum();
     for (chain, kills) in &told {
         println!("{kills:>4} kills {chain}");
-        assert!(*kills > 0, "{chain} was never reached");
     }
     println!("{all} kills survived");
+    let never: Vec<_> = told.iter().filter(|(_, kills)| *kills == 0).collect();
+    assert!(never.is_empty(), "never reached: {never:?}");
     assert!(all >= ENOUGH, "only {all} kills");
 }

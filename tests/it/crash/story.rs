@@ -9,7 +9,7 @@ use sample_crm::{SampleCrm, Set};
 use serde_json::{Value, json};
 
 use super::process::{Up, free_port};
-use crate::support::{HOOK_SECRET, Project, assert_equal, at_rest, crm, name};
+use crate::support::{DEMO, HOOK_SECRET, Project, assert_equal, at_rest, crm, name};
 
 /// When the process dies next.
 enum Kills {
@@ -27,8 +27,16 @@ pub(crate) struct Chain {
     count: u32,
 }
 
+/// The demo's maps, read in small pages.
+fn definition(url: &str) -> String {
+    let every = "pull: { every: 5m }";
+    assert!(DEMO.contains(every));
+    DEMO.replace("{url}", url)
+        .replace(every, "pull: { every: 5m, page_size: 15 }")
+}
+
 /// How long a story may go on before something is wrong.
-const PATIENCE: Duration = Duration::from_mins(4);
+const PATIENCE: Duration = Duration::from_mins(3);
 /// How often the process is looked at.
 const LOOK: Duration = Duration::from_millis(25);
 /// Kills at random per chain, after which the process is left alone.
@@ -58,7 +66,8 @@ impl Chain {
     /// Tells the whole story, whatever kills come; returns what it was and how many kills.
     pub(crate) async fn run(mut self) -> (String, u32) {
         let crm = crm(240, 4).await;
-        let project = Project::demo(&crm.url());
+        // Small pages, so that a read has several.
+        let project = Project::new(&definition(&crm.url()));
         let paths = project.paths();
         let home = Home::open(&paths, Arc::new(SystemClock)).expect("a home");
         let listen = free_port();
@@ -196,7 +205,7 @@ impl Scene<'_> {
         for group in operations.failure_groups(&open, 10).await.expect("groups") {
             let merge = match group.code.as_str() {
                 "unmapped-value" => json!({ "Currency": "EUR" }),
-                "too-long" => json!({ "Email": null }),
+                "too-long" => json!({ "Email": "short@example.com" }),
                 "precision-loss" => json!({ "Total": 1_234.57 }),
                 "required-null" => json!({ "Name": "Corrected Ltd" }),
                 other => panic!("an unexpected failure: {other}: {}", group.message),
@@ -251,19 +260,27 @@ impl Scene<'_> {
             if !hooks.is_empty() {
                 continue;
             }
-            if paused && parked(home).await {
-                let resumed = home.operations.resume(&name("accounts")).await;
-                resumed.expect("resumed");
-                paused = false;
+            if paused {
+                // A process goes on for a moment before it notices a pause: what it takes then
+                // is applied, so more is sent until something is parked.
+                if parked(home).await {
+                    let resumed = home.operations.resume(&name("accounts")).await;
+                    resumed.expect("resumed");
+                    paused = false;
+                } else {
+                    hooks = Hooks::of_some_accounts(self.crm);
+                }
             }
             if !paused && ended(home, chapter, asked).await {
                 return;
             }
             assert!(
                 self.began.elapsed() < PATIENCE,
-                "{} is stuck in {chapter:?}: {:#?} {}",
+                "{} is stuck in {chapter:?} after {} kills, {} hooks left: {} {}",
                 chain.label,
-                home.operations.status().await,
+                chain.count,
+                hooks.0.len(),
+                describe(home).await,
                 std::fs::read_to_string(self.project.file("up.log")).unwrap_or_default()
             );
         }
@@ -290,9 +307,45 @@ impl Scene<'_> {
     async fn assert_books(&self) {
         for map in self.maps() {
             let balance = self.home.operations.balance(&map, 0).await.expect("books");
+            if !balance.balanced {
+                let db =
+                    rusqlite::Connection::open(self.project.file(".syncline/syncline.db")).unwrap();
+                for q in [
+                    "SELECT map, hex(run), read, applied, unchanged, superseded, filtered, failed FROM books",
+                    "SELECT map, hex(run), status, outcome, key, hex(id), record FROM failures",
+                    "SELECT map, hex(run), n, settled, hex(id) FROM packs",
+                    "SELECT * FROM messages",
+                ] {
+                    for row in crate::support::query(&db, q) {
+                        println!("{}", row.join(" | "));
+                    }
+                    println!("--");
+                }
+            }
             assert!(balance.balanced, "{map}: {:?}", balance.books);
         }
     }
+}
+
+/// Where every map stands, in a line each.
+async fn describe(home: &Home) -> String {
+    let status = home.operations.status().await.expect("status");
+    let line = |map: &operations::MapStatus| {
+        let load = map.load.as_ref().map(|load| (load.status, load.finished));
+        let (map, state, books, parked, failures, pull) = (
+            &map.map,
+            map.state,
+            &map.books,
+            map.parked,
+            map.failures,
+            &map.pull,
+        );
+        format!("{map} {state} {books:?} parked {parked:?} failures {failures} {pull:?} {load:?}\n")
+    };
+    let open = FailureFilter::unresolved();
+    let failures = home.operations.failures(&open, 10).await.expect("failures");
+    let maps: String = status.maps.iter().map(line).collect();
+    format!("{maps}{failures:#?}")
 }
 
 /// Whether the packs of the paused map have been put aside.

@@ -4,7 +4,7 @@ mod deployment;
 mod project;
 mod reality;
 
-pub(crate) use deployment::{Deployment, at_rest, name};
+pub(crate) use deployment::{Deployment, at_rest, name, query};
 pub(crate) use project::Project;
 pub(crate) use reality::{assert_equal, differences};
 

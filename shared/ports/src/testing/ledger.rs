@@ -6,12 +6,14 @@ use model::{Books, Counts, FailureStatus, MapName, Outcome, PackId, QueueName, R
 use uuid::Uuid;
 
 use super::{failure, map_name, pack_entry};
-use crate::{Failures, Ledger, Outgoing, Queue, Settlement};
+use crate::{Consumer, Failures, Ledger, Outgoing, Queue, Settlement};
 
 /// An empty ledger with the stores it belongs to.
 pub trait LedgerFixture: Debug + Send + Sync {
     /// Opens the books.
     fn queue(&self) -> &dyn Queue;
+    /// Gives what was sent.
+    fn consumer(&self) -> &dyn Consumer;
     /// Keeps them.
     fn ledger(&self) -> &dyn Ledger;
     /// Keeps the failures they count.
@@ -118,6 +120,41 @@ pub async fn opens_once(fixture: &dyn LedgerFixture) {
     assert_eq!(
         (books.read, books.in_flight, books.balanced()),
         (3, 0, true)
+    );
+}
+
+/// A pack that is sent again after it was settled and its message was deleted does not count
+/// again: it may have been parked by a worker that died before it could say so.
+pub async fn a_settled_pack_does_not_open_again(fixture: &dyn LedgerFixture) {
+    let map = map_name("customers");
+    open(fixture, &map, run(1), 10, 3).await;
+    let visibility = std::time::Duration::from_secs(30);
+    let received = fixture
+        .consumer()
+        .receive(QueueName::Live, 10, visibility)
+        .await
+        .expect("received");
+    settle(fixture, 10, &[(Outcome::Applied, 2), (Outcome::Failed, 1)]).await;
+    let receipts: Vec<String> = received.into_iter().map(|one| one.receipt).collect();
+    fixture
+        .consumer()
+        .delete(QueueName::Live, &receipts)
+        .await
+        .expect("deleted");
+    open(fixture, &map, run(1), 10, 3).await;
+    settle(
+        fixture,
+        10,
+        &[(Outcome::Unchanged, 2), (Outcome::Failed, 1)],
+    )
+    .await;
+    let failed = failure(1, &map, run(1));
+    fixture.failures().put_new(&[failed]).await.expect("put");
+    let books = books(fixture, &map).await;
+    assert_eq!(
+        (books.read, books.outcomes.applied, books.balanced()),
+        (3, 2, true),
+        "{books:?}"
     );
 }
 
@@ -236,6 +273,7 @@ macro_rules! ledger_contract {
                 follows_a_pack,
                 settles_once,
                 opens_once,
+                a_settled_pack_does_not_open_again,
                 counts_failures_where_they_are,
                 keeps_runs_apart,
                 amends_once,
