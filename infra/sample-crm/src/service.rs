@@ -72,7 +72,7 @@ async fn collection(
         return response;
     }
     let page = if let Some(token) = params.get("$deltatoken") {
-        delta(&inner, set, token)
+        delta(&inner, set, token, page_size(prefer))
     } else {
         rows(&inner, set, &params, prefer)
     };
@@ -162,7 +162,16 @@ fn each(page: &mut Value, mut change: impl FnMut(&mut Map<String, Value>)) {
 
 type Page = Result<(Value, bool), Box<Response>>;
 
-fn delta(inner: &Inner, set: Set, token: &str) -> Page {
+/// Rows per page that a client asks for.
+fn page_size(prefer: &str) -> usize {
+    let asked = prefer
+        .split("maxpagesize=")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next()?.parse().ok());
+    asked.unwrap_or(PAGE).clamp(1, 5_000)
+}
+
+fn delta(inner: &Inner, set: Set, token: &str, size: usize) -> Page {
     let store = inner.store();
     let gone = || {
         Box::new(error(
@@ -172,9 +181,13 @@ fn delta(inner: &Inner, set: Set, token: &str) -> Page {
         ))
     };
     let token: u64 = token.parse().map_err(|_| gone())?;
-    let changes = store.changes(set, token).ok_or_else(gone)?;
-    let link = format!("{}?$deltatoken={}", set.name(), store.delta_token());
-    Ok((json!({ "value": changes, "@odata.deltaLink": link }), true))
+    let (changes, next) = store.changes(set, token, size).ok_or_else(gone)?;
+    let link = |token: u64| format!("{}?$deltatoken={token}", set.name());
+    let page = match next {
+        Some(next) => json!({ "value": changes, "@odata.nextLink": link(next) }),
+        None => json!({ "value": changes, "@odata.deltaLink": link(store.delta_token()) }),
+    };
+    Ok((page, true))
 }
 
 fn rows(inner: &Inner, set: Set, params: &Params, prefer: &str) -> Page {
@@ -186,11 +199,7 @@ fn rows(inner: &Inner, set: Set, params: &Params, prefer: &str) -> Page {
             "The \"$filter\" query parameter isn't supported when Change Tracking is enabled.",
         ));
     }
-    let size = prefer
-        .split("maxpagesize=")
-        .nth(1)
-        .and_then(|rest| rest.split(',').next()?.parse().ok());
-    let size: usize = size.unwrap_or(PAGE).clamp(1, 5_000);
+    let size = page_size(prefer);
     // A token of the first page goes along, so that the delta link covers the whole read.
     let (skip, token) = match params
         .get("$skiptoken")

@@ -237,14 +237,27 @@ impl Store {
         self.sequence += 1;
     }
 
-    /// Changes after a token, upserts first as Dataverse sends them; `None` when it is too old.
-    pub(crate) fn changes(&self, set: Set, token: u64) -> Option<Vec<Value>> {
+    /// Up to `size` changes after a token, and the token at which to go on if there are more;
+    /// `None` when the token is too old. What fits in one answer has upserts first, as
+    /// Dataverse sends them; what does not comes in the order of the changes.
+    pub(crate) fn changes(
+        &self,
+        set: Set,
+        token: u64,
+        size: usize,
+    ) -> Option<(Vec<Value>, Option<u64>)> {
         if token < self.oldest_delta {
             return None;
         }
         let rows = self.tables.get(&set).map_or(&[][..], |table| &table.rows);
         let mut changed: Vec<&Row> = rows.iter().filter(|row| row.sequence > token).collect();
-        changed.sort_by_key(|row| (row.deleted, row.sequence));
+        changed.sort_by_key(|row| row.sequence);
+        let more = changed.len() > size;
+        changed.truncate(size);
+        let next = changed.last().filter(|_| more).map(|last| last.sequence);
+        if !more {
+            changed.sort_by_key(|row| (row.deleted, row.sequence));
+        }
         let entry = |row: &&Row| {
             if row.deleted {
                 let key = row.json.get(set.key()).cloned().unwrap_or_default();
@@ -253,6 +266,6 @@ impl Store {
                 Value::Object(row.json.clone())
             }
         };
-        Some(changed.iter().map(entry).collect())
+        Some((changed.iter().map(entry).collect(), next))
     }
 }
