@@ -6,12 +6,11 @@ use local::deliver_visible;
 use model::{MapState, Outcome};
 use operations::{Edit, Selection};
 use ports::FailureFilter;
-use sample_crm::{SampleCrm, Set};
+use sample_crm::Set;
 use serde_json::{Value, json};
-use standardwebhooks::Webhook;
 
 use crate::support::{
-    Deployment, HOOK_SECRET, Project, assert_equal, crm, differences, name, small_crm,
+    Deployment, Project, assert_equal, crm, differences, name, notify, now, send, signed, small_crm,
 };
 
 /// Orders alone, with one part of the map exchanged.
@@ -32,53 +31,9 @@ maps:
     ORDERS.replace(from, to).replace("{url}", url)
 }
 
-/// Sends the webhook of a row as it is now.
-async fn notify(deployment: &Deployment, crm: &SampleCrm, set: Set, key: &str) {
-    let (kind, data) = match crm.row(set, key) {
-        Some(row) => ("updated", row),
-        None => (
-            "deleted",
-            json!({ set.key(): key, "ModifiedAt": now(deployment) }),
-        ),
-    };
-    let set = match set {
-        Set::Accounts => "account",
-        Set::Contacts => "contact",
-        Set::Orders => "order",
-    };
-    send(
-        deployment,
-        &json!({ "type": format!("{set}.{kind}"), "data": data }),
-    )
-    .await;
-}
-
 /// An order that is new.
 fn order(total: f64) -> Value {
     json!({ "AccountId": null, "ContactId": null, "OrderDate": "2026-02-28", "Currency": "EUR", "Total": total, "Status": "open" })
-}
-
-fn now(deployment: &Deployment) -> Value {
-    json!(deployment.home.clock.now().to_string())
-}
-
-async fn send(deployment: &Deployment, event: &Value) {
-    let id = format!("msg_{}", deployment.home.clock.new_id());
-    let (status, answer) = signed(deployment, &id, event).await;
-    assert_eq!(status, 202, "{answer}");
-}
-
-async fn signed(deployment: &Deployment, id: &str, event: &Value) -> (i64, Value) {
-    let body = event.to_string();
-    let now = deployment.home.clock.now().as_second();
-    let webhook = Webhook::new(HOOK_SECRET).unwrap();
-    let signature = webhook.sign(id, now, body.as_bytes()).unwrap();
-    let headers = [
-        ("webhook-id", id),
-        ("webhook-timestamp", &now.to_string()),
-        ("webhook-signature", &signature),
-    ];
-    deployment.post("crm", &headers, body.as_bytes()).await
 }
 
 #[tokio::test]

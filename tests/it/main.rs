@@ -1,6 +1,8 @@
 //! Tests of the whole.
 #![cfg(test)]
 
+mod bad_answers;
+mod bad_sources;
 mod crash;
 mod flows;
 mod order;

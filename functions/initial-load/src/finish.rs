@@ -20,7 +20,12 @@ const SWEEP_STEP: usize = 1_000;
 
 impl InitialLoad {
     /// Ends a load once all its packs are settled. Every step may be done twice.
-    pub(crate) async fn finish(&self, map: &MapName, generation: u32) -> Result<(), LoadError> {
+    pub(crate) async fn finish(
+        &self,
+        map: &MapName,
+        generation: u32,
+        ticket: u32,
+    ) -> Result<(), LoadError> {
         let Some(defined) = self.definition.maps.get(map) else {
             return Ok(());
         };
@@ -35,6 +40,9 @@ impl InitialLoad {
         else {
             return Ok(());
         };
+        if load.ticket != ticket {
+            return Ok(());
+        }
         let loading = record.state == MapState::Initializing;
         if load.status == LoadStatus::Done {
             // The worker that ended it may have died before it handed the map over.
@@ -47,6 +55,7 @@ impl InitialLoad {
             let again = LoadJob::Finish {
                 map: map.clone(),
                 generation,
+                ticket,
             };
             return self.send(&again, LOOK_AGAIN).await;
         }

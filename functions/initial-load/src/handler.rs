@@ -161,7 +161,11 @@ impl InitialLoad {
                 generation,
                 index,
             } => self.slice(&map, generation, index, deadline).await,
-            LoadJob::Finish { map, generation } => self.finish(&map, generation).await,
+            LoadJob::Finish {
+                map,
+                generation,
+                ticket,
+            } => self.finish(&map, generation, ticket).await,
         }
     }
 

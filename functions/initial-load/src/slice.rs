@@ -219,6 +219,15 @@ impl InitialLoad {
         {
             return Ok(());
         }
+        self.send_finish(map, generation).await
+    }
+
+    /// Asks for the end of a load, by a job that is the only one from now on.
+    pub(crate) async fn send_finish(
+        &self,
+        map: &MapName,
+        generation: u32,
+    ) -> Result<(), LoadError> {
         let Some(Stored {
             value: plan,
             revision,
@@ -226,22 +235,24 @@ impl InitialLoad {
         else {
             return Ok(());
         };
-        if plan.status == LoadStatus::Reading {
-            let draining = LoadPlan {
-                status: LoadStatus::Draining,
-                ..plan
-            };
-            self.checkpoints
-                .store(&plan_key(map, generation), Some(revision), &draining)
-                .await?;
+        // A job that comes once more after the end must not open the load again.
+        if !matches!(plan.status, LoadStatus::Reading | LoadStatus::Draining) {
+            return Ok(());
         }
-        self.send(
-            &LoadJob::Finish {
-                map: map.clone(),
-                generation,
-            },
-            Duration::ZERO,
-        )
-        .await
+        let ticket = plan.ticket + 1;
+        let draining = LoadPlan {
+            status: LoadStatus::Draining,
+            ticket,
+            ..plan
+        };
+        self.checkpoints
+            .store(&plan_key(map, generation), Some(revision), &draining)
+            .await?;
+        let job = LoadJob::Finish {
+            map: map.clone(),
+            generation,
+            ticket,
+        };
+        self.send(&job, Duration::ZERO).await
     }
 }

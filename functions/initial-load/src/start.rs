@@ -72,6 +72,7 @@ impl InitialLoad {
             mode,
             sweep: mode == LoadMode::Guarded && defined.deletes.policy != DeletePolicy::Ignore,
             status: LoadStatus::Reading,
+            ticket: 0,
             slices: u32::try_from(slices.len()).unwrap_or(u32::MAX),
             estimate: low_water.rows,
             low_water: low_water.mark,
@@ -170,14 +171,7 @@ impl InitialLoad {
             }
         }
         if open == 0 && !slices.is_empty() {
-            self.send(
-                &LoadJob::Finish {
-                    map: map.clone(),
-                    generation,
-                },
-                Duration::ZERO,
-            )
-            .await?;
+            return self.send_finish(map, generation).await;
         }
         Ok(())
     }

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use model::{LoadTrouble, MapName, full_jitter, trouble_key};
-use ports::{CheckpointsExt, Stored};
+use ports::{CheckpointsExt, StoreError, Stored};
 
 use crate::{InitialLoad, LoadError};
 
 /// Bounds of the wait after a job that met something that passes.
 const LATER: Duration = Duration::from_secs(3);
 const LONGEST: Duration = Duration::from_mins(2);
+/// How late an attempt may be before its job counts as lost.
+const LATE: Duration = Duration::from_mins(1);
 
 impl InitialLoad {
     /// Notes what a load waits for, so that whoever asks is told, and says how long it should
@@ -20,16 +22,25 @@ impl InitialLoad {
         let known = self.checkpoints.load::<LoadTrouble>(&key).await;
         let known = known.ok().flatten();
         let tries = known.as_ref().map_or(1, |known| known.value.tries + 1);
+        let jitter = full_jitter(LATER, LONGEST, tries, self.clock.random());
+        let wait = error.retry_after().unwrap_or(LATER).max(jitter).max(LATER);
         let trouble = LoadTrouble {
             tries,
             since: known.as_ref().map_or(now, |known| known.value.since),
+            next: now + wait,
             message: error.to_string(),
         };
         let revision = known.map(|known| known.revision);
         // Another slice may have met the same; and without a note the load waits all the same.
         let _ = self.checkpoints.store(&key, revision, &trouble).await;
-        let jitter = full_jitter(LATER, LONGEST, tries, self.clock.random());
-        error.retry_after().unwrap_or(LATER).max(jitter).max(LATER)
+        wait
+    }
+
+    /// Whether the load of a map waits for its next attempt, for which a job is on its way.
+    pub(crate) async fn is_waiting(&self, map: &MapName) -> Result<bool, StoreError> {
+        let key = trouble_key(map);
+        let known = self.checkpoints.load::<LoadTrouble>(&key).await?;
+        Ok(known.is_some_and(|known| self.clock.now() < known.value.next + LATE))
     }
 
     /// A job has succeeded: nothing keeps the load any more.

@@ -7,7 +7,7 @@ use crate::{InitialLoad, LoadError};
 impl InitialLoad {
     /// The tick of a slow timer: asks again for the work on loads that are under way. A job
     /// that was lost, or that rested while its map was paused, goes on; one that somebody
-    /// holds is left alone.
+    /// holds, or that waits for its next attempt, is left alone.
     pub async fn watch(&self) -> Result<(), LoadError> {
         for map in self.states.in_state(MapState::Initializing).await? {
             let generation = self.states.get(&map).await?.generation;
@@ -17,7 +17,8 @@ impl InitialLoad {
             if matches!(
                 plan.value.status,
                 LoadStatus::Reading | LoadStatus::Draining
-            ) {
+            ) && !self.is_waiting(&map).await?
+            {
                 self.send_slices(&map, generation).await?;
             }
         }

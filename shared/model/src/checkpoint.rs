@@ -128,6 +128,9 @@ pub struct LoadPlan {
     pub sweep: bool,
     /// Where it stands.
     pub status: LoadStatus,
+    /// Number of the job that is to end it; jobs with older numbers are void.
+    #[serde(default)]
+    pub ticket: u32,
     /// Number of slices.
     pub slices: u32,
     /// Rows the source said there are, where it can count.
@@ -151,6 +154,8 @@ pub struct LoadTrouble {
     pub tries: u32,
     /// When the first of them did.
     pub since: Timestamp,
+    /// When the next one is due.
+    pub next: Timestamp,
     /// What happened at the last one and what to do.
     pub message: String,
 }

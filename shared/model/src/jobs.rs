@@ -48,6 +48,10 @@ pub enum LoadJob {
         map: MapName,
         /// The load.
         generation: u32,
+        /// The load's ticket when this was sent: while one job waits for the packs to be
+        /// settled, another one would only wait beside it.
+        #[serde(default)]
+        ticket: u32,
     },
 }
 

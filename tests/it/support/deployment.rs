@@ -6,7 +6,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use local::{Home, deliver_visible};
 use model::{Books, Failure, MapName, MapState};
+use operations::MapStatus;
 use ports::{FailureFilter, testing::ManualClock};
+use recurring_pull::Tick;
 use serde_json::Value;
 
 use super::Project;
@@ -60,6 +62,29 @@ impl Deployment {
         self.clock.advance(time);
         self.home.functions.retry.tick().await.expect("a tick");
         self.settle().await;
+    }
+
+    /// Lets time pass and all timers of a host run, with everything they set off.
+    pub(crate) async fn live(&self, time: Duration) {
+        self.clock.advance(time);
+        let functions = &self.home.functions;
+        functions.pull.tick(Tick::default()).await.expect("a tick");
+        functions.retry.tick().await.expect("a tick");
+        functions.retry.tidy().await.expect("a tick");
+        functions.load.watch().await.expect("a tick");
+        self.settle().await;
+    }
+
+    /// Lets time pass until a map is in a state and nothing is on its way to it.
+    pub(crate) async fn until(&self, map: &str, state: MapState) {
+        for _ in 0..1_000 {
+            let status = self.status(map).await;
+            if status.state == state && status.books.in_flight == 0 {
+                return;
+            }
+            self.live(Duration::from_secs(2)).await;
+        }
+        panic!("`{map}` never is {state}: {:#?}", self.status(map).await);
     }
 
     /// Lets time pass, in steps, until nothing is on its way and no failure waits for its time.
@@ -150,10 +175,15 @@ impl Deployment {
         }
     }
 
+    /// Where a map stands.
+    pub(crate) async fn status(&self, map: &str) -> MapStatus {
+        let status = self.home.operations.map_status(&name(map)).await;
+        status.expect("a store")
+    }
+
     /// The state of a map.
     pub(crate) async fn state(&self, map: &str) -> MapState {
-        let status = self.home.operations.map_status(&name(map)).await;
-        status.expect("a store").state
+        self.status(map).await.state
     }
 
     /// Failures of a map that still ask for something.
@@ -196,6 +226,7 @@ pub(crate) async fn at_rest(home: &Home) -> bool {
         let status = home.operations.map_status(map).await.expect("a store");
         rests &= status.books.in_flight == 0 && status.books.failing == 0;
         rests &= !matches!(status.state, MapState::Initializing | MapState::Resuming);
+        rests &= status.trouble.is_none();
     }
     rests
 }

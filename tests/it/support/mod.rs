@@ -1,12 +1,16 @@
 //! What the tests share.
 
 mod deployment;
+mod hooks;
 mod project;
 mod reality;
+mod service;
 
 pub(crate) use deployment::{Deployment, at_rest, name, query};
+pub(crate) use hooks::{notify, now, send, signed};
 pub(crate) use project::Project;
 pub(crate) use reality::{assert_equal, differences};
+pub(crate) use service::Service;
 
 use sample_crm::{SampleCrm, Size};
 

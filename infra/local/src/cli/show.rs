@@ -53,8 +53,12 @@ pub(super) async fn status(context: &Context, args: &MapArgs) -> Result<(), CliE
         }
         if let Some(trouble) = &map.trouble {
             line(format!(
-                "\n{}: its load waits, {} attempt(s) since {} failed: {}",
-                map.map, trouble.tries, trouble.since, trouble.message
+                "\n{}: its load waits and is tried again {}; {} attempt(s) since {} failed: {}",
+                map.map,
+                ago(Some(trouble.next), now),
+                trouble.tries,
+                trouble.since,
+                trouble.message
             ));
         }
         if let Some(error) = &map.pull.error {

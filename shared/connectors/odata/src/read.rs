@@ -181,7 +181,7 @@ impl OdataSource {
         if mark.is_some() && !by_link {
             self.note_newest(&records, &mut cursor);
         }
-        let records = self.records(answer, records, by_link)?;
+        let records = self.records(answer, records, by_link);
         let observed = answer.asked.as_microsecond();
         let next = match next {
             Some(link) => {
@@ -189,7 +189,7 @@ impl OdataSource {
                 let Some(circle) = cursor.circle.step(target.as_str()) else {
                     return Err(SourceError::Invalid {
                         what: format!(
-                            "{}: its nextLink leads in a circle, back to {target}: the service never ends",
+                            "{}: its nextLink leads in a circle, back to a page that was read before: the service never comes to an end; tell those who run it",
                             answer.what
                         ),
                     });
@@ -210,33 +210,24 @@ impl OdataSource {
         })
     }
 
-    fn records(
-        &self,
-        answer: &Answer,
-        records: Vec<Bytes>,
-        changes: bool,
-    ) -> Result<Vec<PageRecord>, SourceError> {
-        let upsert = |raw| PageRecord {
-            op: Op::Upsert,
-            raw,
-        };
-        if !changes {
-            return Ok(records.into_iter().map(upsert).collect());
-        }
-        let mut found = Vec::with_capacity(records.len());
-        for raw in records {
-            match entry(&raw, &self.stream.key)
-                .map_err(|why| answer.garbled(&format!("holds a bad entry: {why}")))?
-            {
-                Entry::Entity => found.push(upsert(raw)),
-                Entry::Deleted(raw) => found.push(PageRecord {
-                    op: Op::Delete,
-                    raw,
-                }),
-                Entry::Link => {}
+    fn records(&self, answer: &Answer, records: Vec<Bytes>, changes: bool) -> Vec<PageRecord> {
+        let record = |op, raw| Some(PageRecord { op, raw });
+        let read = |raw: Bytes| {
+            if !changes {
+                return record(Op::Upsert, raw);
             }
-        }
-        Ok(found)
+            match entry(&raw, &self.stream.key) {
+                Ok(Entry::Entity) => record(Op::Upsert, raw),
+                Ok(Entry::Deleted(key)) => record(Op::Delete, key),
+                Ok(Entry::Link) => None,
+                // It becomes a failure that shows the entry, and blocks none of its neighbours.
+                Err(why) => {
+                    tracing::warn!("{} has an entry that says nothing: {why}", answer.what);
+                    record(Op::Delete, raw)
+                }
+            }
+        };
+        records.into_iter().filter_map(read).collect()
     }
 
     /// Where the next read for changes begins.
