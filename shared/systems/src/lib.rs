@@ -10,6 +10,7 @@ use std::{
     hash::Hash,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -26,6 +27,9 @@ use runtime::Rates;
 use tokio::sync::Mutex;
 
 pub use plans::DefinedPlans;
+
+/// How long a target may wait for a lock on its file: it blocks its thread meanwhile.
+const LONGEST_LOCK: Duration = Duration::from_secs(10);
 
 /// What systems need from their surroundings.
 #[derive(Debug, Clone)]
@@ -167,9 +171,9 @@ impl DefinedSystems {
         Ok(match connection.kind {
             ConnectionKind::Sqlite => {
                 let file = self.text(name, &connection.url).await?;
-                Arc::new(SqliteTarget::new(
-                    &self.around.folder.join(Path::new(&file)),
-                ))
+                let target = SqliteTarget::new(&self.around.folder.join(Path::new(&file)));
+                let patience = connection.limits.timeout.min(LONGEST_LOCK);
+                Arc::new(target.with_patience(patience))
             }
             kind => {
                 return Err(settings(

@@ -36,7 +36,7 @@ pub(crate) fn target_error(path: &Path, error: &Error) -> TargetError {
         {
             TargetError::Schema {
                 what: format!(
-                    "{file}: {text}: run `syncline check` to compare the map with the table"
+                    "{file}: {text}: `syncline check` compares the map with the table, and `syncline load` makes a table of syncline's own anew"
                 ),
             }
         }
@@ -83,4 +83,11 @@ pub(crate) fn row_error(error: &Error) -> Option<Cause> {
         .and_then(|column| column.rsplit_once('.'))
         .map(|(_, column)| column.to_owned());
     Some(cause.because(error))
+}
+
+/// The error of a row that a table has swallowed: its constraint says `ON CONFLICT IGNORE`.
+pub(crate) fn ignored(table: &str) -> Error {
+    let code = ffi::Error::new(ffi::SQLITE_CONSTRAINT_UNIQUE);
+    let text = format!("`{table}` has a constraint that ignores what violates it");
+    Error::SqliteFailure(code, Some(text))
 }

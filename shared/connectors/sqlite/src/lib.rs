@@ -15,7 +15,10 @@ mod write;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,13 +30,21 @@ use ports::{
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use error::target_error;
+use error::{row_error, target_error};
 
 /// One SQLite file.
 #[derive(Clone)]
 pub struct SqliteTarget {
     path: PathBuf,
-    connection: Arc<Mutex<Option<Connection>>>,
+    patience: Duration,
+    most_pages: Arc<AtomicU32>,
+    open: Arc<Mutex<Option<Open>>>,
+}
+
+/// A file that is open.
+struct Open {
+    db: Connection,
+    file: Option<FileId>,
 }
 
 impl fmt::Debug for SqliteTarget {
@@ -50,56 +61,124 @@ impl SqliteTarget {
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
-            connection: Arc::default(),
+            patience: Duration::from_secs(10),
+            most_pages: Arc::default(),
+            open: Arc::default(),
         }
     }
 
-    fn open(&self) -> rusqlite::Result<Connection> {
+    /// Waits at most so long for another program that keeps the file locked.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Lets the file grow to so many pages at the most, as if the disk were full then.
+    pub fn limit_size(&self, pages: u32) {
+        self.most_pages.store(pages, Ordering::SeqCst);
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    fn open(&self) -> rusqlite::Result<Open> {
         let new = !self.path.exists();
         let db = Connection::open(&self.path)?;
-        db.busy_timeout(Duration::from_secs(10))?;
+        db.busy_timeout(self.patience)?;
         if new {
             db.pragma_update(None, "journal_mode", "wal")?;
         }
         db.pragma_update(None, "synchronous", "full")?;
         db.pragma_update(None, "foreign_keys", true)?;
         db.pragma_update(None, "cache_size", -16 * 1024)?;
-        Ok(db)
+        let most = self.most_pages.load(Ordering::SeqCst);
+        if most > 0 {
+            db.pragma_update(None, "max_page_count", most)?;
+        }
+        let file = file_id(&self.path);
+        Ok(Open { db, file })
     }
 
     /// Runs `work` in a transaction on this file. What it returns is durable.
-    fn blocking<T>(
+    fn transact<T>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T, TargetError> {
-        let mut slot = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let explain = |error| target_error(&self.path, &error);
-        let mut db = match slot.take() {
-            Some(db) => db,
-            None => self.open().map_err(explain)?,
+    ) -> rusqlite::Result<T> {
+        let mut slot = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // A file that was replaced is open all the same: what is written there is lost.
+        let known = slot.take().filter(|open| open.file == file_id(&self.path));
+        let mut open = match known {
+            Some(open) => open,
+            None => self.open()?,
         };
-        let result = in_transaction(&mut db, work).map_err(explain);
-        // After an error the file is opened anew: it may have been replaced.
-        if result.is_ok() {
-            *slot = Some(db);
+        let done = in_transaction(&mut open.db, work);
+        // After an error the file is opened anew: it may not be what it was.
+        if done.is_ok() {
+            *slot = Some(open);
         }
-        result
+        done
     }
 
-    /// The same in the caller's thread, which SQLite blocks for as long as a batch takes.
+    /// Does `work` in the caller's thread, which SQLite blocks for as long as it takes.
+    fn blocking<T>(
+        &self,
+        work: impl FnOnce(&Self) -> rusqlite::Result<T>,
+    ) -> Result<T, TargetError> {
+        let runtime = tokio::runtime::Handle::current().runtime_flavor();
+        let done = if runtime == tokio::runtime::RuntimeFlavor::MultiThread {
+            tokio::task::block_in_place(|| work(self))
+        } else {
+            work(self)
+        };
+        done.map_err(|error| target_error(&self.path, &error))
+    }
+
     fn run<T>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, TargetError> {
-        let runtime = tokio::runtime::Handle::current().runtime_flavor();
-        if runtime == tokio::runtime::RuntimeFlavor::MultiThread {
-            return tokio::task::block_in_place(|| self.blocking(work));
-        }
-        self.blocking(work)
+        self.blocking(|target| target.transact(work))
     }
+
+    /// Writes each row in a transaction of its own.
+    fn write_singly(
+        &self,
+        table: &TableSpec,
+        batch: &WriteBatch<'_>,
+    ) -> rusqlite::Result<Vec<RowOutcome>> {
+        let mut outcomes = Vec::with_capacity(batch.ops.len());
+        for (row, op) in batch.rows.iter().zip(&batch.ops) {
+            let written = self.transact(|db| write::write_row(db, table, row, op));
+            outcomes.push(match written {
+                Ok(outcome) => outcome,
+                Err(error) => match row_error(&error) {
+                    Some(cause) => RowOutcome::Failed(Box::new(cause)),
+                    None => return Err(error),
+                },
+            });
+        }
+        if let Some(generation) = batch.found_in {
+            self.transact(|db| bulk::remember(db, table, generation, &batch.rows))?;
+        }
+        Ok(outcomes)
+    }
+}
+
+/// What tells a file from another one under the same name.
+type FileId = (u64, u64);
+
+#[cfg(unix)]
+fn file_id(path: &Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+/// Elsewhere a file that is open cannot be replaced.
+#[cfg(not(unix))]
+fn file_id(_: &Path) -> Option<FileId> {
+    None
 }
 
 fn in_transaction<T>(
@@ -155,7 +234,17 @@ impl Target for SqliteTarget {
         table: &TableSpec,
         batch: &WriteBatch<'_>,
     ) -> Result<Vec<RowOutcome>, TargetError> {
-        self.run(|db| write::write(db, table, batch))
+        self.blocking(|target| {
+            let written = target.transact(|db| write::write(db, table, batch));
+            match written {
+                // A constraint that is looked at only at the end of a transaction, or that ends
+                // it: which row it was shows when each is alone.
+                Err(error) if row_error(&error).is_some() && batch.bulk.is_none() => {
+                    target.write_singly(table, batch)
+                }
+                written => written,
+            }
+        })
     }
 
     async fn look(

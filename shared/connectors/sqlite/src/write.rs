@@ -7,12 +7,12 @@ use ports::{
     RowOp, RowOutcome, Seen, TableSpec, TargetRow, WriteBatch,
     guard::{Action, Current, decide},
 };
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params_from_iter};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params_from_iter};
 
 use crate::{
     bind::Cell,
     bulk,
-    error::row_error,
+    error::{ignored, row_error},
     seen,
     sql::{Names, Shape, quote},
 };
@@ -37,6 +37,16 @@ pub(crate) fn write(
         bulk::remember(db, spec, generation, &batch.rows)?;
     }
     Ok(outcomes)
+}
+
+/// Writes one row in the transaction that is open.
+pub(crate) fn write_row(
+    db: &Connection,
+    spec: &TableSpec,
+    row: &[Value<'_>],
+    op: &RowOp,
+) -> rusqlite::Result<RowOutcome> {
+    Writer::new(db, spec)?.write(row, op)
 }
 
 /// A row as it is stored.
@@ -212,8 +222,9 @@ impl<'db, 't> Writer<'db, 't> {
         };
         match done {
             Ok(()) => Ok(outcome),
-            Err(error) => match row_error(&error) {
+            Err(error) => match row_error(&error).filter(|_| !self.db.is_autocommit()) {
                 Some(cause) => Ok(RowOutcome::Failed(Box::new(cause))),
+                // It concerns all rows, or has taken back what they did.
                 None => Err(error),
             },
         }
@@ -236,10 +247,13 @@ impl<'db, 't> Writer<'db, 't> {
                 .map(|cell| Cell(cell.0))
                 .chain(cells(row))
                 .chain(version_param);
-            execute(&mut self.statements(row)?[UPDATE], params_from_iter(params))?;
+            self.statements(row)?[UPDATE].execute(params_from_iter(params))?;
         } else {
             let params = cells(row).chain(version_param);
-            execute(&mut self.statements(row)?[INSERT], params_from_iter(params))?;
+            let inserted = self.statements(row)?[INSERT].execute(params_from_iter(params))?;
+            if inserted == 0 && self.find(row)?.is_none() {
+                return Err(ignored(&self.names.spec.name));
+            }
         }
         if !own || settled {
             self.put_side(row, Some(version), false, settled)
@@ -311,10 +325,6 @@ impl<'db, 't> Writer<'db, 't> {
         self.has_side = true;
         Ok(())
     }
-}
-
-fn execute(statement: &mut CachedStatement<'_>, params: impl Params) -> rusqlite::Result<()> {
-    statement.execute(params).map(|_| ())
 }
 
 fn expected(op: &RowOp) -> Option<&Seen> {
