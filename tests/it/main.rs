@@ -3,6 +3,7 @@
 
 mod bad_answers;
 mod bad_sources;
+mod bad_targets;
 mod crash;
 mod flows;
 mod order;

@@ -8,15 +8,17 @@ use crate::{Retry, RetryError};
 const STEPS: usize = 20;
 
 impl Retry {
-    /// Releases parked packs of a map, oldest first, while it may be applied. When nothing is
-    /// left of a map that is resuming, it runs.
+    /// Releases parked packs of a map, oldest first, of the lanes that may be applied: while a
+    /// map is loaded in bulk that is its load alone. When nothing is left of a map that is
+    /// resuming, it runs.
     pub(crate) async fn release(&self, map: &MapName) -> Result<(), RetryError> {
         for _ in 0..STEPS {
             let state = self.states.get(map).await?;
-            if !state.applies(Lane::Live) {
-                return Ok(());
+            let mut more = false;
+            for lane in Lane::ALL.into_iter().filter(|lane| state.applies(*lane)) {
+                more |= self.parking.release(map, lane, &self.outbox).await?;
             }
-            if !self.parking.release(map, &self.outbox).await? {
+            if !more {
                 if state.state == MapState::Resuming {
                     // An error means that somebody has paused it meanwhile.
                     let _ = self.states.transition(map, MapEvent::Released).await;

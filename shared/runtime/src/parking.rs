@@ -9,7 +9,7 @@ use ports::{Blobs, StoreError};
 
 use crate::{Outbox, OutboxError};
 
-/// Keeps packs without limit of time or size, in the order in which they were made.
+/// Keeps packs without limit of time or size, each lane in the order in which they were made.
 #[derive(Debug, Clone)]
 pub struct Parking {
     blobs: Arc<dyn Blobs>,
@@ -20,6 +20,10 @@ const RELEASE_STEP: usize = 100;
 
 fn prefix(map: &MapName) -> String {
     format!("parked/{map}/")
+}
+
+fn lane_prefix(map: &MapName, lane: Lane) -> String {
+    format!("{}{lane}/", prefix(map))
 }
 
 impl Parking {
@@ -40,8 +44,8 @@ impl Parking {
     ) -> Result<(), StoreError> {
         // Sixteen digits of microseconds sort as text until the year 2286.
         let name = format!(
-            "{}{:016}-{lane}-{pack}",
-            prefix(map),
+            "{}{:016}-{pack}",
+            lane_prefix(map, lane),
             created.as_microsecond()
         );
         self.blobs.put_new(&name, Bytes::from(body)).await?;
@@ -68,14 +72,20 @@ impl Parking {
         }
     }
 
-    /// Sends the oldest parked packs of a map on their way again; says whether there are more.
-    pub async fn release(&self, map: &MapName, outbox: &Outbox) -> Result<bool, OutboxError> {
-        let names = self.blobs.list(&prefix(map), None, RELEASE_STEP).await?;
+    /// Sends the oldest packs parked for a lane of a map on their way again; says whether there
+    /// are more.
+    pub async fn release(
+        &self,
+        map: &MapName,
+        lane: Lane,
+        outbox: &Outbox,
+    ) -> Result<bool, OutboxError> {
+        let parked = lane_prefix(map, lane);
+        let names = self.blobs.list(&parked, None, RELEASE_STEP).await?;
         for name in &names {
             if let Some(bytes) = self.blobs.get(name).await? {
                 let body = String::from_utf8(bytes.into())
                     .map_err(StoreError::corrupt(format!("blob `{name}`")))?;
-                let lane = lane_of(name);
                 let pack =
                     decode_pack(&body).map_err(StoreError::corrupt(format!("blob `{name}`")))?;
                 outbox
@@ -87,19 +97,5 @@ impl Parking {
             self.blobs.delete(std::slice::from_ref(name)).await?;
         }
         Ok(names.len() == RELEASE_STEP)
-    }
-}
-
-fn lane_of(name: &str) -> Lane {
-    let lane = name
-        .rsplit('/')
-        .next()
-        .and_then(|file| file.split('-').nth(1));
-    match lane {
-        Some("retry") => Lane::Retry,
-        // A load pack that was parked is released beside live changes: the load it belonged
-        // to may be over, and the guard sorts them.
-        Some("load") => Lane::Load,
-        _ => Lane::Live,
     }
 }

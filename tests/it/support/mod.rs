@@ -5,11 +5,12 @@ mod hooks;
 mod project;
 mod reality;
 mod service;
+mod targets;
 
 pub(crate) use deployment::{Deployment, at_rest, name, query};
 pub(crate) use hooks::{notify, now, send, signed};
 pub(crate) use project::Project;
-pub(crate) use reality::{assert_equal, differences};
+pub(crate) use reality::{assert_equal, differences, differences_of};
 pub(crate) use service::Service;
 
 use sample_crm::{SampleCrm, Size};

@@ -52,7 +52,12 @@ impl Project {
 
     /// The SQLite file that tests write to.
     pub(crate) fn warehouse(&self) -> rusqlite::Connection {
-        let db = rusqlite::Connection::open(self.file("warehouse.db")).expect("an SQLite file");
+        self.database("warehouse.db")
+    }
+
+    /// An SQLite file of the project.
+    pub(crate) fn database(&self, name: &str) -> rusqlite::Connection {
+        let db = rusqlite::Connection::open(self.file(name)).expect("an SQLite file");
         db.busy_timeout(std::time::Duration::from_secs(10))
             .expect("a timeout");
         db

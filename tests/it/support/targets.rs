@@ -1,0 +1,194 @@
+//! Targets that a test can take away.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use apply::Apply;
+use async_trait::async_trait;
+use initial_load::InitialLoad;
+use model::{LoadMode, MapName, Rows, Value};
+use ports::{
+    LoadEnd, RowOutcome, Source, Sweep, Systems, SystemsError, TableSchema, TableSpec, Target,
+    TargetError, TargetRow, WriteBatch,
+};
+
+use super::Deployment;
+
+/// Whether a system is there, and how often it was called.
+#[derive(Debug, Default)]
+pub(crate) struct Switch {
+    down: AtomicBool,
+    calls: AtomicUsize,
+}
+
+impl Switch {
+    pub(crate) fn turn(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    fn call(&self) -> Result<(), TargetError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if !self.down.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        Err(TargetError::Unavailable {
+            what: "the warehouse does not answer".into(),
+            retry_after: None,
+        })
+    }
+}
+
+/// What a test puts in the place of a map's target.
+pub(crate) type Wrap = dyn Fn(&MapName, Arc<dyn Target>) -> Arc<dyn Target> + Send + Sync;
+
+struct Wrapped {
+    systems: Arc<dyn Systems>,
+    wrap: Box<Wrap>,
+}
+
+impl std::fmt::Debug for Wrapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wrapped").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Systems for Wrapped {
+    async fn source(&self, map: &MapName) -> Result<Arc<dyn Source>, SystemsError> {
+        self.systems.source(map).await
+    }
+
+    async fn target(&self, map: &MapName) -> Result<Arc<dyn Target>, SystemsError> {
+        Ok((self.wrap)(map, self.systems.target(map).await?))
+    }
+}
+
+impl Deployment {
+    /// Puts other targets in the place of those that the definition names.
+    pub(crate) fn wrap_targets(
+        &mut self,
+        wrap: impl Fn(&MapName, Arc<dyn Target>) -> Arc<dyn Target> + Send + Sync + 'static,
+    ) {
+        let home = &mut self.home;
+        let operations = &mut home.operations;
+        let systems: Arc<dyn Systems> = Arc::new(Wrapped {
+            systems: Arc::clone(&operations.systems),
+            wrap: Box::new(wrap),
+        });
+        operations.systems = Arc::clone(&systems);
+        home.functions.apply = Arc::new(Apply {
+            definition: Arc::clone(&operations.definition),
+            plans: Arc::clone(&operations.plans),
+            systems: Arc::clone(&systems),
+            outbox: operations.outbox.clone(),
+            parking: operations.parking.clone(),
+            states: operations.states.clone(),
+            breakers: operations.breakers.clone(),
+            ledger: Arc::clone(&operations.ledger),
+            checkpoints: Arc::clone(&operations.checkpoints),
+            clock: Arc::clone(&operations.clock),
+        });
+        home.functions.load = Arc::new(InitialLoad {
+            definition: Arc::clone(&operations.definition),
+            plans: Arc::clone(&operations.plans),
+            systems,
+            outbox: operations.outbox.clone(),
+            checkpoints: Arc::clone(&operations.checkpoints),
+            ledger: Arc::clone(&operations.ledger),
+            states: operations.states.clone(),
+            clock: Arc::clone(&operations.clock),
+        });
+    }
+
+    /// Makes the targets of some maps go up and down together.
+    pub(crate) fn switch_targets(&mut self, maps: &'static [&'static str]) -> Arc<Switch> {
+        let switch = Arc::new(Switch::default());
+        let shared = Arc::clone(&switch);
+        self.wrap_targets(move |map, target| {
+            if !maps.contains(&map.as_str()) {
+                return target;
+            }
+            let switch = Arc::clone(&shared);
+            Arc::new(Switched { target, switch })
+        });
+        switch
+    }
+}
+
+#[derive(Debug)]
+struct Switched {
+    target: Arc<dyn Target>,
+    switch: Arc<Switch>,
+}
+
+#[async_trait]
+impl Target for Switched {
+    async fn describe(&self, table: &str) -> Result<Option<TableSchema>, TargetError> {
+        self.switch.call()?;
+        self.target.describe(table).await
+    }
+
+    async fn prepare(&self, table: &TableSpec) -> Result<(), TargetError> {
+        self.switch.call()?;
+        self.target.prepare(table).await
+    }
+
+    async fn begin_load(
+        &self,
+        table: &TableSpec,
+        generation: u32,
+    ) -> Result<LoadMode, TargetError> {
+        self.switch.call()?;
+        self.target.begin_load(table, generation).await
+    }
+
+    async fn end_bulk(&self, table: &TableSpec) -> Result<LoadEnd, TargetError> {
+        self.switch.call()?;
+        self.target.end_bulk(table).await
+    }
+
+    async fn missing(
+        &self,
+        table: &TableSpec,
+        generation: u32,
+        after: Option<&[Value<'static>]>,
+        limit: usize,
+    ) -> Result<Sweep, TargetError> {
+        self.switch.call()?;
+        self.target.missing(table, generation, after, limit).await
+    }
+
+    async fn end_load(&self, table: &TableSpec, generation: u32) -> Result<(), TargetError> {
+        self.switch.call()?;
+        self.target.end_load(table, generation).await
+    }
+
+    async fn write(
+        &self,
+        table: &TableSpec,
+        batch: &WriteBatch<'_>,
+    ) -> Result<Vec<RowOutcome>, TargetError> {
+        self.switch.call()?;
+        self.target.write(table, batch).await
+    }
+
+    async fn look(
+        &self,
+        table: &TableSpec,
+        keys: &Rows<'_>,
+    ) -> Result<Vec<TargetRow>, TargetError> {
+        self.switch.call()?;
+        self.target.look(table, keys).await
+    }
+
+    async fn show(&self, table: &TableSpec, key: &Rows<'_>) -> Result<Option<String>, TargetError> {
+        self.switch.call()?;
+        self.target.show(table, key).await
+    }
+}
