@@ -7,4 +7,5 @@ mod bad_targets;
 mod crash;
 mod flows;
 mod order;
+mod parking;
 mod support;

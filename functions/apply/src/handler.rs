@@ -344,9 +344,8 @@ impl Apply {
 
     async fn park(&self, map: &MapName, lane: Lane, items: &[Item]) -> Result<(), Stop> {
         for item in items {
-            let head = &item.pack.head;
             self.parking
-                .park(map, lane, head.created, head.id, item.body.clone())
+                .park(lane, &item.pack.head, &item.id, item.body.clone())
                 .await?;
         }
         ports::crash_point("apply.parked");

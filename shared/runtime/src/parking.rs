@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jiff::Timestamp;
-use model::{Lane, MapName, PackId, decode_pack, encode_pack};
+use model::{Lane, MapName, PackHead, decode_pack, encode_pack};
 use ports::{Blobs, StoreError};
 
 use crate::{Outbox, OutboxError};
@@ -33,20 +32,22 @@ impl Parking {
         Self { blobs }
     }
 
-    /// Parks one pack as it came from its queue. Parking it again does nothing.
+    /// Parks a pack as it came from its queue in `message`. Parking the same message again does
+    /// nothing; a message that the release of another one has made is one of its own, so that
+    /// it outlives the deletion of that one.
     pub async fn park(
         &self,
-        map: &MapName,
         lane: Lane,
-        created: Timestamp,
-        pack: PackId,
+        head: &PackHead,
+        message: &str,
         body: String,
     ) -> Result<(), StoreError> {
         // Sixteen digits of microseconds sort as text until the year 2286.
         let name = format!(
-            "{}{:016}-{pack}",
-            lane_prefix(map, lane),
-            created.as_microsecond()
+            "{}{:016}-{}-{message}",
+            lane_prefix(&head.map, lane),
+            head.created.as_microsecond(),
+            head.id
         );
         self.blobs.put_new(&name, Bytes::from(body)).await?;
         Ok(())
