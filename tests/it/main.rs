@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod bad_answers;
+mod bad_constraints;
 mod bad_sources;
 mod bad_targets;
 mod crash;

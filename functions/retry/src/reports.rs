@@ -1,13 +1,38 @@
 //! What `apply` reports.
 
 use aws_lambda_events::sqs::SqsMessage;
-use model::{Failure, FailureReport, FailureStatus, Resolution, Resolved};
-use ports::{CheckpointError, Stored};
+use model::{Failure, FailureReport, FailureStatus, Outcome, Resolution, Resolved};
+use ports::{CheckpointError, FailureFilter, Stored};
 
 use crate::{Retry, RetryError};
 
 /// Attempts at a compare-and-set before the message is given back.
 const ATTEMPTS: usize = 10;
+/// Failures among which one of the same record is looked for.
+const TWINS: usize = 200;
+
+/// Whether two records are the same but for annotations, which differ with the request.
+fn same_record(a: &str, b: &str) -> bool {
+    let plain = |text: &str| -> Option<serde_json::Map<String, serde_json::Value>> {
+        let mut record: serde_json::Map<_, _> = serde_json::from_str(text).ok()?;
+        record.retain(|name, _| !name.contains('@'));
+        Some(record)
+    };
+    a == b || plain(a).is_some_and(|a| plain(b) == Some(a))
+}
+
+/// A change that says nothing beside a failure that is kept of it.
+fn said_before(failure: &Failure, twin: &Failure) -> Failure {
+    Failure {
+        status: FailureStatus::Resolved,
+        resolution: Some(Resolution {
+            outcome: Outcome::Unchanged,
+            at: failure.last,
+            reason: Some(format!("it says the same as failure {}", twin.id)),
+        }),
+        ..failure.clone()
+    }
+}
 
 impl Retry {
     pub(crate) async fn report(&self, message: SqsMessage) -> Result<(), RetryError> {
@@ -34,10 +59,13 @@ impl Retry {
     }
 
     async fn failed(&self, failures: Vec<Failure>) -> Result<(), RetryError> {
-        let first: Vec<Failure> = failures
-            .iter()
-            .map(|failure| self.scheduled(failure.clone()))
-            .collect();
+        let mut first: Vec<Failure> = Vec::with_capacity(failures.len());
+        for failure in &failures {
+            first.push(match self.twin(failure).await? {
+                Some(twin) => said_before(failure, &twin),
+                None => self.scheduled(failure.clone()),
+            });
+        }
         let new = self.failures.put_new(&first).await?;
         for (failure, new) in failures.iter().zip(new) {
             if !new {
@@ -45,6 +73,24 @@ impl Retry {
             }
         }
         Ok(())
+    }
+
+    /// A failure that is kept already of the same record in the same state: a source that is
+    /// read with an overlap brings a bad record again and again.
+    async fn twin(&self, failure: &Failure) -> Result<Option<Failure>, RetryError> {
+        let group = failure.key.is_none().then(|| failure.fingerprint.clone());
+        let filter = FailureFilter {
+            map: Some(failure.map.clone()),
+            key: failure.key.clone(),
+            fingerprint: group,
+            ..FailureFilter::unresolved()
+        };
+        let known = self.failures.query(&filter, None, TWINS).await?;
+        let mut known = known.failures.into_iter().map(|stored| stored.value);
+        Ok(known.find(|known| {
+            let original = known.original.as_ref().unwrap_or(&known.raw);
+            known.id != failure.id && known.op == failure.op && same_record(original, &failure.raw)
+        }))
     }
 
     /// A failure that is known. If it was being tried, this is how that ended; otherwise its

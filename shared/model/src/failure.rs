@@ -133,7 +133,7 @@ pub struct Resolution {
     pub outcome: Outcome,
     /// When.
     pub at: Timestamp,
-    /// The person's reason, for a discarded failure.
+    /// Why, where there is more to say: for a discarded failure the person's reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
