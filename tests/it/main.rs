@@ -8,5 +8,6 @@ mod bad_targets;
 mod crash;
 mod flows;
 mod order;
+mod full_store;
 mod parking;
 mod support;

@@ -75,6 +75,19 @@ impl Deployment {
         self.settle().await;
     }
 
+    /// The same while a store is expected not to work: a host only notes that in its log.
+    pub(crate) async fn struggle(&self, time: Duration) {
+        self.clock.advance(time);
+        let functions = &self.home.functions;
+        let _ = functions.pull.tick(Tick::default()).await;
+        let _ = functions.retry.tick().await;
+        let _ = functions.retry.tidy().await;
+        let _ = functions.load.watch().await;
+        for _ in 0..3 {
+            deliver_visible(&self.home).await;
+        }
+    }
+
     /// Lets time pass until a map is in a state and nothing is on its way to it.
     pub(crate) async fn until(&self, map: &str, state: MapState) {
         for _ in 0..1_000 {
