@@ -7,14 +7,17 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use definition::{Connection, Text};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    header::{CONTENT_TYPE, LOCATION},
+};
 use jiff::Timestamp;
 use model::{ConnectionName, Lane, full_jitter};
 use ports::{Clock, Secrets, SourceError};
 use runtime::{Rate, Rates};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{Authorizer, respond};
+use crate::{Answer, Authorizer, respond::without_query};
 
 /// Largest body that is read.
 const MAX_BODY: usize = 64 * 1024 * 1024;
@@ -22,6 +25,8 @@ const MAX_BODY: usize = 64 * 1024 * 1024;
 /// the caller, who can come back later instead of waiting.
 const ATTEMPTS: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Redirections that a call follows.
+const REDIRECTS: usize = 5;
 
 /// A client for one connection.
 #[derive(Debug)]
@@ -56,6 +61,31 @@ pub struct Call<'c> {
     pub what: &'c str,
 }
 
+/// Why there is no answer to a call.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NoAnswer {
+    /// It was not made: the other system cannot be reached, or there are no credentials.
+    #[error(transparent)]
+    NotSent(SourceError),
+    /// It was made, and what it did is not known.
+    #[error(transparent)]
+    Lost(SourceError),
+}
+
+impl From<NoAnswer> for SourceError {
+    fn from(error: NoAnswer) -> Self {
+        match error {
+            NoAnswer::NotSent(error) | NoAnswer::Lost(error) => error,
+        }
+    }
+}
+
+/// Leave to make one call; until it is dropped, the connection bears one call less.
+#[derive(Debug)]
+pub struct Turn<'c> {
+    _place: SemaphorePermit<'c>,
+}
+
 impl Call<'_> {
     /// A call that reads.
     #[must_use]
@@ -72,49 +102,13 @@ impl Call<'_> {
     }
 
     fn describe(&self) -> String {
-        let url = plain(&self.url);
+        let url = without_query(&self.url);
         let what = if self.what.is_empty() {
             String::new()
         } else {
             format!(" ({})", self.what)
         };
         format!("{} {url}{what}", self.method)
-    }
-}
-
-/// A good answer.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// Status.
-    pub status: StatusCode,
-    /// Headers.
-    pub headers: HeaderMap,
-    /// Body.
-    pub body: Bytes,
-    /// When the call was made, on this computer's clock.
-    pub asked: Timestamp,
-    /// What was called, in messages.
-    pub what: String,
-}
-
-/// An address for messages, without its query, which can hold tokens; the path cannot.
-fn plain(url: &url::Url) -> url::Url {
-    let mut url = url.clone();
-    url.set_query(None);
-    url
-}
-
-/// Follows redirects that stay on the host: headers of the connection's own, which may hold
-/// secrets, go along with every one of them.
-fn stay(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
-    let first = attempt.previous().first();
-    let same_host = first.is_some_and(|first| first.origin() == attempt.url().origin());
-    if !same_host {
-        attempt.stop()
-    } else if attempt.previous().len() > 5 {
-        attempt.error("more than 5 redirects")
-    } else {
-        attempt.follow()
     }
 }
 
@@ -143,7 +137,9 @@ impl HttpClient {
             .timeout(connection.limits.timeout)
             .pool_idle_timeout(Duration::from_secs(50))
             .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::custom(stay))
+            // Credentials go with every call, and a write that is redirected becomes a read
+            // (RFC 9110 §15.4): which redirections are followed is decided here.
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| invalid(error.to_string()))?;
         let auth = Authorizer::new(
@@ -194,12 +190,16 @@ impl HttpClient {
         self.clock.now()
     }
 
-    /// An address below the connection's.
+    /// An address below the connection's. A path with a part `..` would lead out of it.
     pub fn at(&self, path: &str) -> Result<url::Url, SourceError> {
         let mut url = self.base.clone();
         let (path, query) = path
             .split_once('?')
             .map_or((path, None), |(path, query)| (path, Some(query)));
+        if path.split('/').any(is_dots) {
+            let what = format!("the path `{path}` has a part that is no name but a direction");
+            return Err(SourceError::Invalid { what });
+        }
         let joined = format!(
             "{}/{}",
             url.path().trim_end_matches('/'),
@@ -218,7 +218,7 @@ impl HttpClient {
         let url = from.join(link).map_err(|error| SourceError::Garbled {
             what: format!(
                 "a link in the answer from {} is no address: {error}",
-                plain(from)
+                without_query(from)
             ),
         })?;
         let (here, there) = (self.base.origin(), url.origin());
@@ -228,7 +228,7 @@ impl HttpClient {
         let (here, there) = (here.ascii_serialization(), there.ascii_serialization());
         let what = format!(
             "the answer from {} goes on at {there}, and credentials for {here} do not go there: if both are one system, give the connection the url that the system itself uses",
-            plain(from)
+            without_query(from)
         );
         Err(SourceError::Invalid { what })
     }
@@ -262,24 +262,42 @@ impl HttpClient {
     }
 
     async fn attempt(&self, call: &Call<'_>) -> Result<Answer, SourceError> {
-        let what = call.describe();
-        self.wait_for_rate(call.lane, &what).await?;
+        let turn = self.turn(call).await?;
+        let answer = self.exchange(call, turn).await?;
+        answer.good(self.clock.now())
+    }
+
+    /// Waits until the connection's limits allow a call.
+    pub async fn turn(&self, call: &Call<'_>) -> Result<Turn<'_>, SourceError> {
+        self.wait_for_rate(call.lane, &call.describe()).await?;
         let closed = |_| SourceError::Unavailable {
             what: "the client is shutting down".into(),
             retry_after: None,
         };
-        let _place = self.places.acquire().await.map_err(closed)?;
-        let header = self.auth.header().await?;
-        let answer = self.send(call, header.as_ref(), &what).await;
+        let place = self.places.acquire().await.map_err(closed)?;
+        Ok(Turn { _place: place })
+    }
+
+    /// Makes a call once and gives back whatever is answered.
+    pub async fn exchange(&self, call: &Call<'_>, _turn: Turn<'_>) -> Result<Answer, NoAnswer> {
+        let header = self.auth.header().await.map_err(NoAnswer::NotSent)?;
+        let answer = self.send_on(call, header.as_ref()).await?;
+        let refused = matches!(
+            answer.status,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        );
         let token = header.map(|(_, value)| value);
-        match answer {
-            Err(SourceError::Auth { .. }) if self.auth.refuse(token.as_ref()).await => {
-                // A token can be withdrawn before its end; a second refusal is final.
-                let header = self.auth.header().await?;
-                self.send(call, header.as_ref(), &what).await
-            }
-            answer => answer,
+        if refused && self.auth.refuse(token.as_ref()).await {
+            // A token can be withdrawn before its end; a second refusal is final.
+            let header = self.auth.header().await.map_err(NoAnswer::NotSent)?;
+            return self.send_on(call, header.as_ref()).await;
         }
+        Ok(answer)
+    }
+
+    /// Finds out whether the credentials can be had, without a call to the other system.
+    pub async fn authorize(&self) -> Result<(), SourceError> {
+        self.auth.header().await.map(drop)
     }
 
     async fn wait_for_rate(&self, lane: Lane, what: &str) -> Result<(), SourceError> {
@@ -299,19 +317,49 @@ impl HttpClient {
         }
     }
 
+    /// Sends a call, and one that reads again to where it is redirected.
+    async fn send_on(
+        &self,
+        call: &Call<'_>,
+        header: Option<&(HeaderName, HeaderValue)>,
+    ) -> Result<Answer, NoAnswer> {
+        let mut call = call.clone();
+        for _ in 0..REDIRECTS {
+            let answer = self.send(&call, header).await?;
+            match self.redirection(&call, &answer) {
+                Some(url) => call.url = url,
+                None => return Ok(answer),
+            }
+        }
+        self.send(&call, header).await
+    }
+
+    /// Where an answer says to go instead, if the call may go there.
+    fn redirection(&self, call: &Call<'_>, answer: &Answer) -> Option<url::Url> {
+        if call.method != Method::GET || !answer.status.is_redirection() {
+            return None;
+        }
+        let location = answer.headers.get(LOCATION)?.to_str().ok()?;
+        let target = call.url.join(location).ok()?;
+        (target.origin() == self.base.origin()).then_some(target)
+    }
+
     async fn send(
         &self,
         call: &Call<'_>,
         header: Option<&(HeaderName, HeaderValue)>,
-        what: &str,
-    ) -> Result<Answer, SourceError> {
+    ) -> Result<Answer, NoAnswer> {
+        let what = call.describe();
         let asked = self.clock.now();
         let mut request = self
             .http
             .request(call.method.clone(), call.url.clone())
             .headers(self.headers.clone());
         for (name, value) in &call.headers {
-            request = request.header(name, value);
+            // What a body is, the connection's own headers know best.
+            if *name != CONTENT_TYPE || !self.headers.contains_key(CONTENT_TYPE) {
+                request = request.header(name, value);
+            }
         }
         if let Some((name, value)) = header {
             request = request.header(name, value);
@@ -322,7 +370,7 @@ impl HttpClient {
         let mut response = request
             .send()
             .await
-            .map_err(|error| transport_error(what, &error))?;
+            .map_err(|error| transport_error(&what, &error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = BytesMut::with_capacity(
             response
@@ -334,37 +382,33 @@ impl HttpClient {
         while let Some(chunk) = response
             .chunk()
             .await
-            .map_err(|error| transport_error(what, &error))?
+            .map_err(|error| transport_error(&what, &error))?
         {
             if body.len() + chunk.len() > MAX_BODY {
                 let what = format!(
                     "{what} answered with more than {} MiB: ask for smaller pages with `pull.page_size`",
                     MAX_BODY >> 20
                 );
-                return Err(SourceError::Invalid { what });
+                return Err(NoAnswer::Lost(SourceError::Invalid { what }));
             }
             body.extend_from_slice(&chunk);
-        }
-        if !status.is_success() {
-            return Err(respond::status_error(
-                what,
-                status,
-                &headers,
-                &body,
-                self.clock.now(),
-            ));
         }
         Ok(Answer {
             status,
             headers,
             body: body.freeze(),
             asked,
-            what: what.to_owned(),
+            what,
         })
     }
 }
 
-fn transport_error(what: &str, error: &reqwest::Error) -> SourceError {
+fn is_dots(part: &str) -> bool {
+    let part = part.to_ascii_lowercase().replace("%2e", ".");
+    matches!(part.as_str(), "." | "..")
+}
+
+fn transport_error(what: &str, error: &reqwest::Error) -> NoAnswer {
     // The error's own text repeats the address with its query.
     let mut below: Vec<String> = runtime::error_chain(error);
     if below.len() > 1 {
@@ -377,41 +421,13 @@ fn transport_error(what: &str, error: &reqwest::Error) -> SourceError {
     } else {
         "broke off"
     };
-    SourceError::Unavailable {
+    let source = SourceError::Unavailable {
         what: format!("{what} {kind}: {}", below.join(": ")),
         retry_after: None,
-    }
-}
-
-impl Answer {
-    /// The error of a body that is not what it should be.
-    #[must_use]
-    pub fn garbled(&self, why: &str) -> SourceError {
-        let content = self
-            .headers
-            .get(http::header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok());
-        let content = content.map_or_else(String::new, |content| format!(" of type {content}"));
-        let what = format!(
-            "{} answered {} with a body{content} that {why}: `{}`",
-            self.what,
-            self.status,
-            respond::excerpt(&self.body)
-        );
-        SourceError::Garbled { what }
-    }
-
-    /// The error of a good status whose body is an error.
-    #[must_use]
-    pub fn error_in_body(&self) -> SourceError {
-        let said =
-            respond::error_message(&self.body).unwrap_or_else(|| respond::excerpt(&self.body));
-        SourceError::Unavailable {
-            what: format!(
-                "{} answered {} with an error in its body: {said}",
-                self.what, self.status
-            ),
-            retry_after: None,
-        }
+    };
+    if error.is_connect() {
+        NoAnswer::NotSent(source)
+    } else {
+        NoAnswer::Lost(source)
     }
 }

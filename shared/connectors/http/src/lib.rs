@@ -1,10 +1,14 @@
-//! HTTP as sources and targets.
+//! HTTP for sources and targets: the client with authentication, limits and a little patience.
 
+mod answer;
 mod auth;
+mod circle;
 mod client;
 mod respond;
 pub mod url;
 
+pub use answer::Answer;
 pub use auth::Authorizer;
-pub use client::{Answer, Call, HttpClient};
+pub use circle::Circle;
+pub use client::{Call, HttpClient, NoAnswer, Turn};
 pub use respond::retry_after;

@@ -53,11 +53,18 @@ pub(crate) fn error_message(body: &[u8]) -> Option<String> {
     Some(code.map_or(message.clone(), |code| format!("{code}: {message}")))
 }
 
-/// The host that a redirect leads to.
-fn redirect(status: StatusCode, headers: &HeaderMap) -> Option<String> {
-    let location = headers.get(LOCATION).filter(|_| status.is_redirection())?;
-    let url: url::Url = location.to_str().ok()?.parse().ok()?;
-    Some(url.origin().ascii_serialization())
+/// An address as it may be shown: the query can hold tokens; the path cannot.
+pub(crate) fn without_query(url: &url::Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.into()
+}
+
+/// Where an answer says to go instead.
+fn location(headers: &HeaderMap) -> String {
+    let text = headers.get(LOCATION).and_then(|to| to.to_str().ok());
+    let text = text.unwrap_or("nowhere");
+    url::Url::parse(text).map_or_else(|_| text.to_owned(), |url| without_query(&url))
 }
 
 /// The error that an answer with a bad status is. `what` says what was asked.
@@ -68,9 +75,10 @@ pub(crate) fn status_error(
     body: &[u8],
     now: Timestamp,
 ) -> SourceError {
-    if let Some(elsewhere) = redirect(status, headers) {
+    if status.is_redirection() {
         let what = format!(
-            "{what} answered {status} to {elsewhere}, another host, where credentials do not follow: if it is the same system, make that the connection's url"
+            "{what} answered {status} and leads to {}, where credentials do not follow: if that is where it should go, put it into the connection's `url`",
+            location(headers)
         );
         return SourceError::Invalid { what };
     }

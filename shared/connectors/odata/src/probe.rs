@@ -66,7 +66,7 @@ impl OdataSource {
             None => ty.is_none_or(|ty| ty == EdmType::DateTimeOffset),
         };
         if is_time && *kind != VersionKind::Integer {
-            let now = server_time(&answer);
+            let now = answer.server_time();
             newest = match newest {
                 Some(text)
                     if text
@@ -111,14 +111,4 @@ pub(crate) fn is_tracked(answer: &Answer) -> bool {
         .get("preference-applied")
         .and_then(|value| value.to_str().ok());
     applied.is_some_and(|applied| applied.contains("track-changes"))
-}
-
-/// The time at the service, from its `Date` header, else ours.
-fn server_time(answer: &Answer) -> jiff::Timestamp {
-    let date = answer
-        .headers
-        .get(http::header::DATE)
-        .and_then(|value| value.to_str().ok());
-    date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok())
-        .map_or(answer.asked, |date| date.timestamp())
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use connector_http::{Answer, Call, url::add_query};
+use connector_http::{Answer, Call, Circle, url::add_query};
 use http::HeaderValue;
 use mapping::json;
 use model::{Lane, Op, SliceRange, SourceMark, VersionKind};
@@ -11,7 +11,7 @@ use ports::{Next, Page, PageRecord, ReadFrom, SourceError};
 
 use crate::{
     OdataSource,
-    cursor::{Circle, Cursor, Mark},
+    cursor::{Cursor, Mark},
     deleted::{Entry, entry},
     literal::{and, any_of, literal},
     metadata::EdmType,
