@@ -29,13 +29,6 @@ impl Links for Store {
                     .collect()
             })
             .await?;
-        let parse = |(revision, text): (u64, String)| {
-            let value = serde_json::from_str(&text).map_err(StoreError::corrupt("a link"))?;
-            Ok(Stored {
-                value,
-                revision: Revision(revision),
-            })
-        };
         rows.into_iter()
             .map(|row| row.map(parse).transpose())
             .collect()
@@ -71,4 +64,38 @@ impl Links for Store {
             })
             .await
     }
+
+    async fn list(
+        &self,
+        map: &MapName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Stored<Link>)>, StoreError> {
+        let (map, after) = (map.clone(), after.map(str::to_owned));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows: Vec<(String, u64, String)> = self
+            .db
+            .read("listing links", move |db| {
+                db.prepare_cached(
+                    "SELECT key, revision, link FROM links
+                     WHERE map = ?1 AND (?2 IS NULL OR key > ?2) ORDER BY key LIMIT ?3",
+                )?
+                .query_map((map.as_str(), after, limit), |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })?
+                .collect()
+            })
+            .await?;
+        rows.into_iter()
+            .map(|(key, revision, link)| Ok((key, parse((revision, link))?)))
+            .collect()
+    }
+}
+
+fn parse((revision, text): (u64, String)) -> Result<Stored<Link>, StoreError> {
+    let value = serde_json::from_str(&text).map_err(StoreError::corrupt("a link"))?;
+    Ok(Stored {
+        value,
+        revision: Revision(revision),
+    })
 }

@@ -3,24 +3,48 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use model::{MapName, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::{Revision, StoreError, Stored};
 
 /// What was last written to the target for one key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Link {
-    /// Version of what the target has for sure.
+    /// Version of what the target has for sure; `None` before the first write.
     pub applied: Option<Version>,
     /// Digest of what it has.
     pub hash: Option<String>,
     /// Whether it was deleted there.
     pub deleted: bool,
-    /// Version somebody is writing right now; the target has it or `applied`.
-    pub claimed: Option<Version>,
-    /// When that claim ends by itself.
-    pub claimed_until: Option<jiff::Timestamp>,
+    /// What somebody is writing, or was writing when it was last heard of. The target has
+    /// this or the above.
+    pub claim: Option<Claim>,
+    /// How often it was claimed or written: no two states have the same number.
+    pub writes: u64,
+    /// The newest load that found the row at the source.
+    pub found: Option<u32>,
+}
+
+/// Leave to write one row, for a while.
+///
+/// Whoever writes puts a claim into the link first, then calls the target, then writes down
+/// what the target has. While a claim lasts, nobody else writes the row. A claim that has
+/// ended by itself belonged to somebody who died or got no answer: whether the target has
+/// what it says is not known, and it is settled by writing again, that or something newer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Version of what is being written.
+    pub version: Version,
+    /// Digest of it; `None` is a delete.
+    pub hash: Option<String>,
+    /// When the claim ends by itself.
+    pub until: Timestamp,
+    /// Number of the attempt. Writing the same again after no answer is the same attempt,
+    /// so that a target which tells attempts apart does it once.
+    pub attempt: u64,
 }
 
 /// The link table.
@@ -40,4 +64,13 @@ pub trait Links: Debug + Send + Sync {
         map: &MapName,
         links: Vec<(String, Option<Revision>, Link)>,
     ) -> Result<Vec<Option<Revision>>, StoreError>;
+
+    /// Up to `limit` links of a map in the order of their keys' bytes, beginning after the
+    /// key `after`. Fewer than `limit` are the last.
+    async fn list(
+        &self,
+        map: &MapName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Stored<Link>)>, StoreError>;
 }

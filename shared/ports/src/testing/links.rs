@@ -3,15 +3,21 @@
 use model::Version;
 
 use super::map_name;
-use crate::{Link, Links};
+use crate::{Claim, Link, Links};
 
 fn link(version: i64) -> Link {
     Link {
         applied: Some(Version(version)),
         hash: Some(format!("h{version}")),
         deleted: false,
-        claimed: None,
-        claimed_until: None,
+        claim: Some(Claim {
+            version: Version(version + 1),
+            hash: None,
+            until: jiff::Timestamp::UNIX_EPOCH,
+            attempt: 7,
+        }),
+        writes: 3,
+        found: Some(2),
     }
 }
 
@@ -67,10 +73,51 @@ pub async fn each_link_is_fenced<L: Links>(links: &L) {
     );
 }
 
+/// Links are listed per map, in the order of their keys' bytes, page by page, each once.
+pub async fn lists_links_in_order<L: Links>(links: &L) {
+    let (a, b) = (map_name("a"), map_name("b"));
+    assert_eq!(links.list(&a, None, 9).await.expect("list"), []);
+    let keys = ["b", "a,2", "a", "a,10", "\u{e4}", "Z", ""];
+    let put = |keys: &[&str]| {
+        let all = keys.iter().zip(1..);
+        all.map(|(key, version)| ((*key).to_owned(), None, link(version)))
+            .collect::<Vec<_>>()
+    };
+    links.put(&a, put(&keys)).await.expect("put");
+    links.put(&b, put(&["c"])).await.expect("put");
+    let mut sorted = keys;
+    sorted.sort_unstable();
+    for limit in [1, 2, 3, 7, 8] {
+        let mut found: Vec<String> = Vec::new();
+        loop {
+            let after = found.last().cloned();
+            let page = links.list(&a, after.as_deref(), limit).await.expect("list");
+            assert!(page.len() <= limit);
+            let last = page.len() < limit;
+            for (key, stored) in page {
+                let one = links
+                    .get(&a, std::slice::from_ref(&key))
+                    .await
+                    .expect("get");
+                assert_eq!(one, [Some(stored)], "{key}");
+                found.push(key);
+            }
+            if last {
+                break;
+            }
+        }
+        assert_eq!(found, sorted, "{limit} at a time");
+    }
+}
+
 /// Tests of the contract of [`Links`].
 #[macro_export]
 macro_rules! links_contract {
     ($make:expr) => {
-        $crate::contract!(links, $make, [keeps_links, each_link_is_fenced]);
+        $crate::contract!(
+            links,
+            $make,
+            [keeps_links, each_link_is_fenced, lists_links_in_order]
+        );
     };
 }
