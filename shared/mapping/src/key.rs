@@ -1,6 +1,10 @@
 //! Keys as text.
 
-use model::Value;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use definition::Rounding;
+use model::{DataType, Value};
+
+use crate::convert::convert_owned;
 
 /// A key as people write it: its parts in order, separated by commas; a comma or backslash
 /// inside a part has a backslash before it.
@@ -26,9 +30,9 @@ fn push_part(text: &mut String, cell: &Value<'_>) {
         Value::Float(value) => write!(text, "{value}"),
         Value::Uuid(bytes) => write!(text, "{}", uuid::Uuid::from_bytes(*bytes)),
         Value::Date(days) => write!(text, "{}", date(*days)),
-        Value::Time(micros) => write!(text, "{micros}"),
+        Value::Time(micros) => write!(text, "{}", time_of_day(*micros)),
         Value::Timestamp(micros) => write!(text, "{}", instant(*micros)),
-        Value::Bytes(bytes) => bytes.iter().try_for_each(|byte| write!(text, "{byte:02x}")),
+        Value::Bytes(bytes) => write!(text, "{}", STANDARD.encode(bytes)),
         Value::Decimal(part) | Value::Text(part) | Value::Json(part) => {
             for c in part.chars() {
                 if matches!(c, ',' | '\\') {
@@ -48,10 +52,52 @@ pub(crate) fn date(days: i32) -> String {
         .to_string()
 }
 
+pub(crate) fn time_of_day(micros: i64) -> String {
+    let since = jiff::SignedDuration::from_micros(micros);
+    jiff::civil::Time::midnight()
+        .saturating_add(since)
+        .to_string()
+}
+
 pub(crate) fn instant(micros: i64) -> String {
     jiff::Timestamp::from_microsecond(micros)
         .unwrap_or_default()
         .to_string()
+}
+
+/// The cells of a key from its text, given the types of its columns. `None` when the text is
+/// no such key.
+#[must_use]
+pub fn key_cells(text: &str, types: &[DataType]) -> Option<Vec<Value<'static>>> {
+    let parts = split_key(text);
+    if parts.len() != types.len() {
+        return None;
+    }
+    let cell = |(part, ty): (String, &DataType)| {
+        let json = serde_json::Value::from(part).to_string();
+        convert_owned(&json, *ty, Rounding::Error).ok()
+    };
+    parts.into_iter().zip(types).map(cell).collect()
+}
+
+/// The parts of a key's text, without their backslashes.
+pub(crate) fn split_key(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        let part = match c {
+            ',' => {
+                parts.push(String::new());
+                continue;
+            }
+            '\\' => chars.next(),
+            other => Some(other),
+        };
+        if let Some(last) = parts.last_mut() {
+            last.extend(part);
+        }
+    }
+    parts
 }
 
 /// A key cell as JSON, so that a source can be asked for it.
@@ -93,6 +139,38 @@ mod tests {
         assert_eq!(text(&["usmf", "7"]), "usmf,7");
         assert_ne!(text(&["a,b", "c"]), text(&["a", "b,c"]));
         assert_ne!(text(&["a\\", "b"]), text(&["a\\,b"]));
+    }
+
+    #[test]
+    fn every_key_reads_back_what_it_writes() {
+        let cells = vec![
+            Value::Text(",a\\,b".into()),
+            Value::Int(-7),
+            Value::Decimal("12.50".into()),
+            Value::Uuid([0x6d; 16]),
+            Value::Date(-1),
+            Value::Time(86_399_000_001),
+            Value::Timestamp(1_767_225_600_123_456),
+            Value::Bytes(vec![0, 255, 62, 63].into()),
+            Value::Bool(true),
+            Value::Float(0.1),
+        ];
+        let types = [
+            "text",
+            "bigint",
+            "decimal",
+            "uuid",
+            "date",
+            "time",
+            "timestamp",
+            "bytes",
+            "boolean",
+            "double",
+        ]
+        .map(|ty| ty.parse().unwrap());
+        assert_eq!(key_cells(&key_text(&cells), &types), Some(cells.clone()));
+        assert_eq!(key_cells(&key_text(&cells[1..]), &types), None);
+        assert_eq!(key_cells("x", &types[1..2]), None);
     }
 
     #[test]

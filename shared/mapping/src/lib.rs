@@ -11,11 +11,13 @@ pub mod json;
 mod key;
 mod plan;
 mod plans;
+mod request;
 mod row;
 mod table;
 
 pub use expr::{Expression, ExpressionError};
-pub use key::key_text;
+pub use key::{key_cells, key_text};
 pub use plan::{Plan, PlanProblem, Schemas};
 pub use plans::{Plans, PlansError};
+pub use request::{Rendered, RequestKind, RequestShape, Requests, path_part};
 pub use row::{Mapped, Scratch};

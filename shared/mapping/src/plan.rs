@@ -10,6 +10,7 @@ use crate::{
     convert::convert_owned,
     expr::{Expression, Needs},
     extract::Names,
+    request::Requests,
     table,
 };
 
@@ -38,6 +39,12 @@ pub struct PlanProblem {
 }
 
 impl PlanProblem {
+    /// Whether it keeps the map from being used.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     pub(crate) fn error(code: &'static str, at: &str, message: String) -> Self {
         Self {
             severity: Severity::Error,
@@ -129,15 +136,16 @@ impl Plan {
         let deleted = compiler.condition("from.deleted", map.from.deleted.as_deref());
         compiler.check_source(map, &schemas);
         compiler.problems.extend(table::check_target(map, &schemas));
+        if let Some(http) = &map.to.http {
+            let found = Requests::compile(map, http, &types).1;
+            compiler.problems.extend(found);
+        }
         let Compiler {
             names,
             whole,
             problems,
         } = compiler;
-        if problems
-            .iter()
-            .any(|problem| problem.severity == Severity::Error)
-        {
+        if problems.iter().any(PlanProblem::is_error) {
             return (None, problems);
         }
         let plan = Self {

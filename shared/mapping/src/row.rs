@@ -8,7 +8,7 @@ use model::{Cause, Change, ErrorClass, Op, Rows, Value, Version};
 use crate::{
     convert::{convert, convert_owned, scalar_text, shorten},
     extract::{descend, split},
-    key::{key_text, to_json},
+    key::{key_text, split_key, to_json},
     plan::{Column, Origin, Plan},
 };
 
@@ -330,25 +330,6 @@ impl Plan {
         }
         Ok(cells)
     }
-}
-
-fn split_key(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        let part = match c {
-            ',' => {
-                parts.push(String::new());
-                continue;
-            }
-            '\\' => chars.next(),
-            other => Some(other),
-        };
-        if let Some(last) = parts.last_mut() {
-            last.extend(part);
-        }
-    }
-    parts
 }
 
 fn at(column: &Column, mut cause: Box<Cause>) -> Box<Cause> {
