@@ -15,6 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use connector_http::HttpClient;
+use connector_http_target::HttpTarget;
 use connector_odata::OdataSource;
 use connector_sqlite::SqliteTarget;
 use definition::{Connection, ConnectionKind, Definition, Map, Text};
@@ -54,6 +55,8 @@ pub struct DefinedSystems {
     clients: Mutex<HashMap<ConnectionName, Arc<HttpClient>>>,
     sources: Mutex<HashMap<MapName, Arc<dyn Source>>>,
     targets: Mutex<HashMap<ConnectionName, Arc<dyn Target>>>,
+    /// Targets that are of one map alone: its requests are its own.
+    endpoints: Mutex<HashMap<MapName, Arc<dyn Target>>>,
 }
 
 impl fmt::Debug for DefinedSystems {
@@ -98,6 +101,7 @@ impl DefinedSystems {
             clients: Mutex::default(),
             sources: Mutex::default(),
             targets: Mutex::default(),
+            endpoints: Mutex::default(),
         }
     }
 
@@ -183,6 +187,14 @@ impl DefinedSystems {
             }
         })
     }
+
+    async fn make_endpoint(&self, map: &Map) -> Result<Arc<dyn Target>, SystemsError> {
+        let name = &map.to.connection;
+        let client = self.client(name).await?;
+        let links = Arc::clone(&self.around.links);
+        let target = HttpTarget::new(map, self.connection(name)?, client, links);
+        Ok(Arc::new(target.map_err(|what| settings(name, what))?))
+    }
 }
 
 #[async_trait]
@@ -193,7 +205,11 @@ impl Systems for DefinedSystems {
     }
 
     async fn target(&self, map: &MapName) -> Result<Arc<dyn Target>, SystemsError> {
-        let name = &self.map(map)?.to.connection;
+        let defined = self.map(map)?;
+        if defined.to.http.is_some() {
+            return kept(&self.endpoints, map, self.make_endpoint(defined)).await;
+        }
+        let name = &defined.to.connection;
         kept(&self.targets, name, self.make_target(name)).await
     }
 }

@@ -41,8 +41,7 @@ impl Answer {
     /// What was called and what was answered, in one sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
-        let said = self.said();
-        format!("{} answered {}: {said}", self.what, self.status)
+        respond::sentence(&self.what, self.status, &self.said())
     }
 
     /// The message in the body of an error, else the beginning of the body.

@@ -101,7 +101,9 @@ impl Call<'_> {
         }
     }
 
-    fn describe(&self) -> String {
+    /// Method and address, and what it is for.
+    #[must_use]
+    pub fn describe(&self) -> String {
         let url = without_query(&self.url);
         let what = if self.what.is_empty() {
             String::new()
@@ -262,14 +264,14 @@ impl HttpClient {
     }
 
     async fn attempt(&self, call: &Call<'_>) -> Result<Answer, SourceError> {
-        let turn = self.turn(call).await?;
+        let turn = self.turn(call.lane, &call.describe()).await?;
         let answer = self.exchange(call, turn).await?;
         answer.good(self.clock.now())
     }
 
-    /// Waits until the connection's limits allow a call.
-    pub async fn turn(&self, call: &Call<'_>) -> Result<Turn<'_>, SourceError> {
-        self.wait_for_rate(call.lane, &call.describe()).await?;
+    /// Waits until the connection's limits allow a call. `what` is to be called, in messages.
+    pub async fn turn(&self, lane: Lane, what: &str) -> Result<Turn<'_>, SourceError> {
+        self.wait_for_rate(lane, what).await?;
         let closed = |_| SourceError::Unavailable {
             what: "the client is shutting down".into(),
             retry_after: None,

@@ -53,6 +53,14 @@ pub(crate) fn error_message(body: &[u8]) -> Option<String> {
     Some(code.map_or(message.clone(), |code| format!("{code}: {message}")))
 }
 
+/// What was called and what was answered.
+pub(crate) fn sentence(what: &str, status: StatusCode, said: &str) -> String {
+    match said {
+        "" => format!("{what} answered {status}"),
+        said => format!("{what} answered {status}: {said}"),
+    }
+}
+
 /// An address as it may be shown: the query can hold tokens; the path cannot.
 pub(crate) fn without_query(url: &url::Url) -> String {
     let mut url = url.clone();
@@ -83,7 +91,7 @@ pub(crate) fn status_error(
         return SourceError::Invalid { what };
     }
     let said = error_message(body).unwrap_or_else(|| excerpt(body));
-    let what = format!("{what} answered {status}: {said}");
+    let what = sentence(what, status, &said);
     let retry_after = retry_after(headers, now);
     match status {
         StatusCode::UNAUTHORIZED => SourceError::Auth {

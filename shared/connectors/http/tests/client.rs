@@ -128,7 +128,7 @@ async fn an_exchange_gives_every_status_back_and_says_what_was_not_sent() {
         let mut call = Call::get(client.at(&format!("/{status}")).unwrap(), Lane::Live);
         call.headers
             .insert("content-type", HeaderValue::from_static("text/y"));
-        let turn = client.turn(&call).await.unwrap();
+        let turn = client.turn(Lane::Live, "a test").await.unwrap();
         let answer = client.exchange(&call, turn).await.unwrap();
         assert_eq!(answer.status.as_u16(), status);
     }
@@ -138,7 +138,7 @@ async fn an_exchange_gives_every_status_back_and_says_what_was_not_sent() {
     assert_eq!(headers["x-key"], "s3cret");
     let nobody = self::client("http://127.0.0.1:1").await;
     let call = Call::get(nobody.at("/200").unwrap(), Lane::Live);
-    let turn = nobody.turn(&call).await.unwrap();
+    let turn = nobody.turn(Lane::Live, "a test").await.unwrap();
     let error = nobody.exchange(&call, turn).await.unwrap_err();
     assert!(matches!(error, NoAnswer::NotSent(_)), "{error:?}");
 }

@@ -1,0 +1,250 @@
+//! One request: claimed, made, written down.
+
+use connector_http::Call;
+use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
+use mapping::{Rendered, RequestKind, RequestShape};
+use model::{Cause, ErrorClass};
+use ports::{Link, Revision, RowOutcome, StoreError};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    HttpTarget,
+    verdict::{Asked, Verdict, Verdicts, of_answer, of_delay, of_silence, target_error},
+    write::{Fate, Job, Writing},
+};
+
+/// Rows that are sent together.
+#[derive(Debug)]
+pub(crate) struct Group<'b> {
+    pub(crate) kind: RequestKind,
+    pub(crate) jobs: Vec<Job<'b>>,
+}
+
+type Fates = Vec<(usize, Fate)>;
+
+fn open(jobs: &[Job<'_>]) -> Fates {
+    jobs.iter().map(|job| (job.at, Fate::Open)).collect()
+}
+
+impl HttpTarget {
+    /// Sends a group; one fate per row.
+    pub(crate) async fn send(&self, writing: &Writing<'_>, group: Group<'_>) -> Fates {
+        if writing.health().stopped() {
+            return open(&group.jobs);
+        }
+        // The turn comes first: a claim does not last while calls are rationed.
+        let what = format!("writing rows of map `{}`", self.map);
+        let turn = match self.client.turn(writing.batch.lane, &what).await {
+            Ok(turn) => turn,
+            Err(error) => {
+                writing.health().stop(target_error(error));
+                return open(&group.jobs);
+            }
+        };
+        match self.claim(&group).await {
+            Ok(claimed) => self.send_claimed(writing, group, claimed, turn).await,
+            Err(error) => {
+                writing.health().stop(self.store_error(&error));
+                open(&group.jobs)
+            }
+        }
+    }
+
+    async fn claim(&self, group: &Group<'_>) -> Result<Vec<Option<Revision>>, StoreError> {
+        let until = self.client.now().saturating_add(self.lease);
+        let until = until.unwrap_or(jiff::Timestamp::MAX);
+        let claim = |job: &Job<'_>| {
+            let link = job.errand.claimed(until);
+            (job.key.clone(), job.errand.revision, link)
+        };
+        let claims = group.jobs.iter().map(claim).collect();
+        let claimed = self.links.put(&self.map, claims).await;
+        ports::crash_point("http.claimed");
+        claimed
+    }
+
+    async fn send_claimed(
+        &self,
+        writing: &Writing<'_>,
+        group: Group<'_>,
+        claimed: Vec<Option<Revision>>,
+        turn: connector_http::Turn<'_>,
+    ) -> Fates {
+        let mut fates = Vec::with_capacity(group.jobs.len());
+        let mut ours = Vec::with_capacity(group.jobs.len());
+        for (job, revision) in group.jobs.into_iter().zip(claimed) {
+            match revision {
+                Some(revision) => ours.push((job, revision)),
+                // Somebody else was first.
+                None => fates.push((job.at, Fate::Open)),
+            }
+        }
+        if !ours.is_empty() {
+            let verdicts = self.ask(writing, group.kind, &ours, turn).await;
+            ports::crash_point("http.called");
+            fates.extend(self.write_down(writing, ours, verdicts).await);
+        }
+        fates
+    }
+
+    /// Makes the request.
+    async fn ask(
+        &self,
+        writing: &Writing<'_>,
+        kind: RequestKind,
+        jobs: &[(Job<'_>, Revision)],
+        turn: connector_http::Turn<'_>,
+    ) -> Verdicts {
+        let unfit = |cause| Verdicts::All(Verdict::Unfit(cause));
+        let rows: Vec<_> = jobs.iter().map(|(job, _)| job.row).collect();
+        let Some(shape) = self.requests.shape(kind) else {
+            return Verdicts::Each(Vec::new());
+        };
+        let rendered = match self.requests.render(kind, &rows) {
+            Ok(rendered) => rendered,
+            Err(cause) => return unfit(cause),
+        };
+        let call = match self.call(shape, rendered, jobs, writing) {
+            Ok(call) => call,
+            Err(cause) => return unfit(cause),
+        };
+        let asked = Asked {
+            kind,
+            fixed: shape.fixed,
+            records: jobs.len(),
+        };
+        match tokio::time::timeout(self.limit, self.client.exchange(&call, turn)).await {
+            Ok(Ok(answer)) => of_answer(&answer, asked, self.client.now()),
+            Ok(Err(error)) => Verdicts::All(of_silence(error)),
+            Err(_) => Verdicts::All(of_delay(&call.describe(), self.limit)),
+        }
+    }
+
+    fn call(
+        &self,
+        shape: &RequestShape,
+        rendered: Rendered,
+        jobs: &[(Job<'_>, Revision)],
+        writing: &Writing<'_>,
+    ) -> Result<Call<'static>, Box<Cause>> {
+        let refused = |message: String| {
+            let cause = Cause::new(ErrorClass::Mapping, "bad-address", message);
+            Box::new(cause)
+        };
+        let url = self.client.at(&rendered.path);
+        let url = url.map_err(|error| refused(error.to_string()))?;
+        let method = Method::from_bytes(shape.method.as_bytes());
+        let method = method.map_err(|_| refused(format!("`{}` is no method", shape.method)))?;
+        let mut headers = HeaderMap::new();
+        if rendered.body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if let Ok(name) = HeaderValue::from_str(&self.attempt(jobs)) {
+            headers.insert("idempotency-key", name);
+        }
+        Ok(Call {
+            method,
+            headers,
+            body: rendered.body.map(Into::into),
+            // It is repeated from outside, past the guard.
+            repeatable: false,
+            ..Call::get(url, writing.batch.lane)
+        })
+    }
+
+    /// The name of a request: the same for the same attempt to write the same, and no other.
+    fn attempt(&self, jobs: &[(Job<'_>, Revision)]) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.map.as_str());
+        for (job, _) in jobs {
+            for part in [&job.key, &job.errand.attempt_name()] {
+                hash.update([0]);
+                hash.update(part.as_bytes());
+            }
+        }
+        hex::encode(&hash.finalize()[..16])
+    }
+
+    /// Writes down in the links what became of the rows.
+    async fn write_down(
+        &self,
+        writing: &Writing<'_>,
+        jobs: Vec<(Job<'_>, Revision)>,
+        verdicts: Verdicts,
+    ) -> Fates {
+        let count = jobs.len();
+        // A request for many is decided when it is for one, or says what became of each.
+        let (verdicts, decided) = match verdicts {
+            Verdicts::All(verdict) => (vec![verdict; count], count == 1),
+            Verdicts::Each(each) => (each, true),
+        };
+        note(writing, &verdicts);
+        let among = Fate::Among((count / 2).max(1));
+        let refused = |cause| {
+            if decided {
+                failed(cause)
+            } else {
+                among.clone()
+            }
+        };
+        let now = self.client.now();
+        let mut fates = Vec::with_capacity(count);
+        let mut links: Vec<(String, Option<Revision>, Link)> = Vec::new();
+        let mut done = Vec::new();
+        for ((job, revision), verdict) in jobs.into_iter().zip(verdicts) {
+            let errand = job.errand;
+            let (link, fate) = match verdict {
+                Verdict::Done => {
+                    done.push((links.len(), fates.len()));
+                    (Some(errand.done()), Fate::Done(errand.outcome))
+                }
+                Verdict::Stop(_) => (Some(errand.undone()), Fate::Open),
+                Verdict::Down(_) => (Some(errand.doubtful(now)), Fate::Open),
+                Verdict::Unfit(cause) | Verdict::Refused(cause) => {
+                    (Some(errand.undone()), refused(cause))
+                }
+                Verdict::Doubtful(cause) => (Some(errand.doubtful(now)), refused(cause)),
+                // The claim stays until it ends: the request may still be under way.
+                Verdict::Silent { mut cause, .. } => {
+                    cause.retry_after = cause.retry_after.max(Some(self.lease));
+                    (None, failed(cause))
+                }
+            };
+            links.extend(link.map(|link| (job.key, Some(revision), link)));
+            fates.push((job.at, fate));
+        }
+        match self.links.put(&self.map, links).await {
+            Ok(written) => {
+                for (link, fate) in done {
+                    if written.get(link).is_some_and(Option::is_none) {
+                        // The claim had ended, and somebody else wrote meanwhile.
+                        fates[fate].1 = Fate::Done(RowOutcome::Tie);
+                    }
+                }
+            }
+            Err(error) => writing.health().stop(self.store_error(&error)),
+        }
+        fates
+    }
+}
+
+fn failed(cause: Box<Cause>) -> Fate {
+    Fate::Done(RowOutcome::Failed(cause))
+}
+
+/// Notes what the answer to a request says of the endpoint.
+fn note(writing: &Writing<'_>, verdicts: &[Verdict]) {
+    let mut health = writing.health();
+    for verdict in verdicts {
+        match verdict {
+            Verdict::Done | Verdict::Refused(_) => return health.works(),
+            Verdict::Stop(error) | Verdict::Down(error) => return health.stop(error.clone()),
+            Verdict::Unfit(_) | Verdict::Doubtful(_) | Verdict::Silent { .. } => {}
+        }
+    }
+    match verdicts.first() {
+        Some(Verdict::Doubtful(cause)) => health.fails(cause, false),
+        Some(Verdict::Silent { cause, gone }) => health.fails(cause, *gone),
+        _ => {}
+    }
+}

@@ -1,0 +1,263 @@
+//! What a link says must be done about a row.
+
+use jiff::Timestamp;
+use mapping::RequestKind;
+use model::Version;
+use ports::{
+    Claim, Link, Revision, RowOp, RowOutcome, Seen, Stored,
+    guard::{Action, Current, decide},
+};
+
+/// What to do about a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing.
+    Leave(RowOutcome),
+    /// To write down something new in its link, without a call.
+    Note(Link, RowOutcome),
+    /// To call the endpoint.
+    Call(Errand),
+    /// To wait: somebody else may be writing it until then.
+    Busy(Timestamp),
+}
+
+/// A call to be made for a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Errand {
+    pub(crate) kind: RequestKind,
+    version: Version,
+    hash: Option<String>,
+    attempt: u64,
+    /// What became of the row if the call succeeds.
+    pub(crate) outcome: RowOutcome,
+    link: Link,
+    pub(crate) revision: Option<Revision>,
+}
+
+impl Errand {
+    /// The link while the endpoint is being called.
+    pub(crate) fn claimed(&self, until: Timestamp) -> Link {
+        Link {
+            claim: Some(self.claim(until, self.attempt)),
+            writes: self.link.writes + 1,
+            ..self.link.clone()
+        }
+    }
+
+    fn claim(&self, until: Timestamp, attempt: u64) -> Claim {
+        Claim {
+            version: self.version,
+            hash: self.hash.clone(),
+            until,
+            attempt,
+        }
+    }
+
+    /// The link once the endpoint has done it.
+    pub(crate) fn done(&self) -> Link {
+        Link {
+            applied: Some(self.version),
+            hash: self.hash.clone(),
+            deleted: self.hash.is_none(),
+            claim: None,
+            writes: self.link.writes + 2,
+            found: self.link.found,
+        }
+    }
+
+    /// The link when nothing was done. What was not known before is still not known.
+    pub(crate) fn undone(&self) -> Link {
+        let mut link = self.link.clone();
+        link.writes += 2;
+        if let Some(claim) = &mut link.claim {
+            claim.attempt = link.writes;
+        }
+        link
+    }
+
+    /// The link when the endpoint has ended its work, and how is not known.
+    pub(crate) fn doubtful(&self, now: Timestamp) -> Link {
+        let writes = self.link.writes + 2;
+        Link {
+            claim: Some(self.claim(now, writes)),
+            writes,
+            ..self.link.clone()
+        }
+    }
+
+    /// What tells this attempt from all others of its map: version, content and number.
+    pub(crate) fn attempt_name(&self) -> String {
+        let hash = self.hash.as_deref().unwrap_or("-");
+        format!("{}/{hash}/{}", self.version.0, self.attempt)
+    }
+}
+
+/// The name of the state a link is in; see [`Seen`].
+pub(crate) fn seen(link: Option<&Link>) -> Seen {
+    Seen(link.map_or(0, |link| link.writes).to_string().into())
+}
+
+/// Whether the target has the row for sure.
+pub(crate) fn exists(link: &Link) -> bool {
+    link.applied.is_some() && !link.deleted
+}
+
+/// Decides about a row whose content has the digest `hash`. `found` is the load that has
+/// brought it.
+pub(crate) fn step(
+    stored: Option<&Stored<Link>>,
+    op: &RowOp,
+    hash: &str,
+    found: Option<u32>,
+    now: Timestamp,
+) -> Step {
+    let before = stored.map(|stored| &stored.value);
+    let mut link = before.cloned().unwrap_or_default();
+    link.found = link.found.max(found);
+    let as_seen = match op {
+        RowOp::SettleUpsert { seen: then, .. } | RowOp::SettleDelete { seen: then } => {
+            *then == seen(before)
+        }
+        RowOp::Upsert { .. } | RowOp::Delete { .. } => false,
+    };
+    let case = Case {
+        op,
+        hash,
+        as_seen,
+        revision: stored.map(|stored| stored.revision),
+        link,
+    };
+    let step = case.step(now);
+    match step {
+        Step::Leave(outcome) if before.is_some_and(|before| before.found < case.link.found) => {
+            Step::Note(case.link, outcome)
+        }
+        step => step,
+    }
+}
+
+struct Case<'c> {
+    op: &'c RowOp,
+    hash: &'c str,
+    as_seen: bool,
+    revision: Option<Revision>,
+    link: Link,
+}
+
+impl Case<'_> {
+    fn step(&self, now: Timestamp) -> Step {
+        let Some(claim) = &self.link.claim else {
+            return self.settled();
+        };
+        let version = version(self.op);
+        if version.is_some() && version < self.link.applied {
+            return Step::Leave(RowOutcome::Superseded);
+        }
+        if now < claim.until {
+            return Step::Busy(claim.until);
+        }
+        self.unsettled(claim)
+    }
+
+    /// What the target has is known.
+    fn settled(&self) -> Step {
+        let Link { hash, deleted, .. } = &self.link;
+        let same = !deleted && hash.as_deref() == Some(self.hash);
+        let current = self.link.applied.map(|version| Current {
+            version: Some(version),
+            deleted: *deleted,
+            equal: same,
+            as_seen: self.as_seen,
+        });
+        let (action, outcome) = decide(current, self.op);
+        match action {
+            Action::Leave => Step::Leave(outcome),
+            // It is so already, in an older version.
+            Action::Write(version) if same => Step::Note(self.noted(version), outcome),
+            Action::Write(version) => self.upsert(version, outcome),
+            Action::Bury(version) if exists(&self.link) => self.delete(version, outcome),
+            // What was never written needs no call.
+            Action::Bury(version) => {
+                let tombstone = Link {
+                    hash: None,
+                    deleted: true,
+                    ..self.noted(version)
+                };
+                Step::Note(tombstone, outcome)
+            }
+        }
+    }
+
+    /// The target has what a claim says that has ended, or what it had before. The same again
+    /// settles that, and so does whatever is newer; anything else of the same version has
+    /// to be settled by the source.
+    fn unsettled(&self, claim: &Claim) -> Step {
+        let same_version = version(self.op).is_none_or(|version| version == claim.version);
+        let same = match (self.op, &claim.hash) {
+            (RowOp::Upsert { .. } | RowOp::SettleUpsert { .. }, Some(hash)) => hash == self.hash,
+            (RowOp::Delete { .. } | RowOp::SettleDelete { .. }, None) => true,
+            _ => false,
+        };
+        if same && same_version {
+            let kind = match claim.hash {
+                Some(_) => RequestKind::Upsert,
+                None => RequestKind::Delete,
+            };
+            let again = self.errand(kind, claim.version, RowOutcome::Applied);
+            return Step::Call(Errand {
+                attempt: claim.attempt,
+                ..again
+            });
+        }
+        let current = Current {
+            version: Some(claim.version),
+            // A delete that may not have happened has to be made again.
+            deleted: false,
+            equal: false,
+            as_seen: self.as_seen,
+        };
+        let (action, outcome) = decide(Some(current), self.op);
+        match action {
+            Action::Leave => Step::Leave(outcome),
+            Action::Write(version) => self.upsert(version, outcome),
+            Action::Bury(version) => self.delete(version, outcome),
+        }
+    }
+
+    fn upsert(&self, version: Version, outcome: RowOutcome) -> Step {
+        Step::Call(self.errand(RequestKind::Upsert, version, outcome))
+    }
+
+    fn delete(&self, version: Version, outcome: RowOutcome) -> Step {
+        Step::Call(self.errand(RequestKind::Delete, version, outcome))
+    }
+
+    fn errand(&self, kind: RequestKind, version: Version, outcome: RowOutcome) -> Errand {
+        Errand {
+            kind,
+            version,
+            hash: (kind == RequestKind::Upsert).then(|| self.hash.to_owned()),
+            attempt: self.link.writes + 1,
+            outcome,
+            link: self.link.clone(),
+            revision: self.revision,
+        }
+    }
+
+    fn noted(&self, version: Version) -> Link {
+        Link {
+            applied: Some(version),
+            writes: self.link.writes + 1,
+            ..self.link.clone()
+        }
+    }
+}
+
+fn version(op: &RowOp) -> Option<Version> {
+    match op {
+        RowOp::Upsert { version }
+        | RowOp::Delete { version }
+        | RowOp::SettleUpsert { version, .. } => Some(*version),
+        RowOp::SettleDelete { .. } => None,
+    }
+}
