@@ -8,6 +8,7 @@ use crate::{
     Connection, ConnectionKind, Definition, DeletePolicy, FieldSource, Map, PullMode, Scheme,
     WebhookMode,
     problem::{Log, Severity},
+    webhook::Webhook,
 };
 
 struct Checker<'d> {
@@ -308,6 +309,7 @@ impl Checker<'_> {
                 self.error("unknown-key-field", "webhook.key", message, &help);
             }
         }
+        self.check_execution_context(webhook);
         let no_version = self.map.from.version.kind == VersionKind::Arrival;
         if no_version && webhook.mode == WebhookMode::Full {
             self.warn(
@@ -316,6 +318,29 @@ impl Checker<'_> {
                 "records have no version, so the last webhook to arrive wins".into(),
                 "name a `version` field, or use `mode: touch` to read the record again",
             );
+        }
+    }
+
+    /// The body of a Dataverse webhook holds what was submitted, in a form of its own, and one
+    /// identifier.
+    fn check_execution_context(&self, webhook: &Webhook) {
+        let context =
+            matches!(webhook.scheme, Scheme::Dataverse { .. }) && webhook.record.is_empty();
+        if context && webhook.mode == WebhookMode::Full {
+            self.error(
+                "thin-webhook",
+                "webhook.mode",
+                "a Dataverse webhook does not hold the whole record".into(),
+                "leave `mode` out: the record is read from its source",
+            );
+        }
+        let parts = self.map.from.key.len();
+        if context && parts > 1 && webhook.key.is_empty() {
+            let message = format!(
+                "a Dataverse webhook names a record by one identifier, and the key has {parts} fields"
+            );
+            let help = "say with `key` where they are, such as `key: { dataAreaId: LegalEntity }`";
+            self.error("half-mapped-key", "webhook", message, help);
         }
     }
 
@@ -413,16 +438,15 @@ fn check_shared_endpoints(definition: &Definition, log: &Log) {
         let Some(webhook) = &map.webhook else {
             continue;
         };
-        let proof = (&webhook.scheme, &webhook.secrets);
+        let proof = (&webhook.scheme, &webhook.secrets, webhook.tolerance);
         if let Some((first, other)) = endpoints.insert(&webhook.endpoint, (name, proof))
             && other != proof
         {
             let message = format!(
-                "maps `{first}` and `{name}` share the endpoint `{}` with different schemes or secrets",
+                "maps `{first}` and `{name}` share the endpoint `{}` with different schemes, secrets or tolerances",
                 webhook.endpoint
             );
-            let help =
-                Some("give them endpoints of their own, or the same scheme and secret".to_owned());
+            let help = Some("give them endpoints of their own, or say the same in both".to_owned());
             log.report(
                 Severity::Error,
                 "endpoint-conflict",

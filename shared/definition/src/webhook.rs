@@ -17,6 +17,9 @@ pub struct Webhook {
     pub secrets: Vec<String>,
     /// How old or how early a signed time may be.
     pub tolerance: Duration,
+    /// Where a delivery's own name is said, when the scheme does not know it or it should be
+    /// another one. Attempts at one delivery have one name.
+    pub delivery: Option<EventRule>,
     /// How long a delivery's name is remembered: the sender's whole retry horizon.
     pub remember: Duration,
     /// Where in the body the record is, or a list of records; empty when it is the body.
@@ -31,7 +34,7 @@ pub struct Webhook {
     pub ops: Vec<OpRule>,
 }
 
-/// Where the kind of event is said.
+/// Where a request says something of itself: its kind of event, its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventRule {
@@ -77,9 +80,9 @@ pub enum Scheme {
         /// Name of the header, or of the query parameter with a leading `?`.
         carrier: String,
     },
-    /// A header with a fixed value.
+    /// A header or query parameter with a fixed value.
     Header {
-        /// Its name.
+        /// Name of the header, or of the query parameter with a leading `?`.
         name: String,
     },
     /// Any other HMAC.
@@ -114,7 +117,7 @@ pub struct HmacScheme {
     pub encoding: HmacEncoding,
     /// What is signed: `{body}`, `{timestamp}`, `{id}` and any text between.
     pub signed: String,
-    /// Header with the time of sending, in seconds of Unix time.
+    /// Header with the time of sending: seconds or milliseconds of Unix time, or RFC 3339.
     pub timestamp: Option<String>,
     /// Header with the name of the delivery.
     pub id: Option<String>,
@@ -150,6 +153,7 @@ pub(crate) const KEYS: &[&str] = &[
     "secret",
     "tolerance",
     "remember",
+    "delivery",
     "record",
     "key",
     "mode",
@@ -207,6 +211,10 @@ pub(crate) fn read(map: &str, node: &Node<'_>) -> Option<Webhook> {
     let secrets = read_secrets(&scheme, &section)?;
     let duration =
         |key: &str, default: Duration| section.get(key).map_or(Some(default), Node::duration);
+    let rule = |key: &str| match section.get(key) {
+        Some(node) => read_rule(key, node).map(Some),
+        None => Some(None),
+    };
     let endpoint = match section.get("endpoint") {
         Some(node) => node
             .parse::<model::MapName>("invalid-name")?
@@ -229,16 +237,14 @@ pub(crate) fn read(map: &str, node: &Node<'_>) -> Option<Webhook> {
         endpoint,
         secrets,
         tolerance: duration("tolerance", Duration::from_mins(5))?,
+        delivery: rule("delivery")?,
         remember: duration("remember", retry_horizon(&scheme))?,
         record,
         key: section.get("key").map_or(Some(Vec::new()), read_key)?,
         mode: section
             .get("mode")
             .map_or(Some(default_mode), |node| node.choice(modes))?,
-        event: match section.get("event") {
-            Some(node) => Some(read_event(node)?),
-            None => None,
-        },
+        event: rule("event")?,
         ops: section.get("ops").map_or(Some(Vec::new()), read_ops)?,
         scheme,
     })
@@ -247,11 +253,13 @@ pub(crate) fn read(map: &str, node: &Node<'_>) -> Option<Webhook> {
 /// How long the sender tries, by its own documentation, with a margin.
 fn retry_horizon(scheme: &Scheme) -> Duration {
     let days = match scheme {
-        // Ten attempts over 75 hours; three days of redelivery by hand.
+        // Ten attempts over 75 hours and 35 minutes, with jitter; GitHub does not try again by
+        // itself, but lets people do so for three days.
         Scheme::Standard | Scheme::Github => 4,
         // Three days, but resending by hand is possible for 30.
         Scheme::Stripe => 30,
-        // 48 hours for Shopify, 24 for Event Grid.
+        // 48 hours for Shopify, 24 for Event Grid; Dataverse tries once more, at once. What
+        // others do is not known: their makers mostly say one day or less.
         _ => 3,
     };
     Duration::from_hours(days * 24)
@@ -364,6 +372,13 @@ fn read_hmac(node: &Node<'_>) -> Option<HmacScheme> {
             "`signed` does not contain {body}: the body could be exchanged",
         );
     }
+    if scheme.timestamp.is_some() && !scheme.signed.contains("{timestamp}") {
+        node.error_help(
+            "weak-signature",
+            "`signed` does not contain {timestamp}: the time could be exchanged, so it proves nothing",
+            "add it where the sender does, or leave `timestamp` out",
+        );
+    }
     Some(scheme)
 }
 
@@ -376,12 +391,12 @@ fn read_key(node: &Node<'_>) -> Option<Vec<(String, Vec<String>)>> {
         .collect()
 }
 
-fn read_event(node: &Node<'_>) -> Option<EventRule> {
+fn read_rule(key: &str, node: &Node<'_>) -> Option<EventRule> {
     if !node.is_mapping() {
         let path = node.text()?.split(['.', '/']).map(str::to_owned).collect();
         return Some(EventRule::Body(path));
     }
-    let section = node.map("event", &["header"])?;
+    let section = node.map(key, &["header"])?;
     Some(EventRule::Header(section.required("header")?.text()?))
 }
 

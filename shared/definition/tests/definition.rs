@@ -88,6 +88,7 @@ fn every_key_is_read() {
     let hook = customers.webhook.as_ref().unwrap();
     assert_eq!((hook.endpoint.as_str(), hook.secrets.len()), ("crm", 2));
     assert_eq!(hook.event, Some(EventRule::Header("X-Event".into())));
+    assert_eq!(hook.delivery, Some(EventRule::Header("X-Delivery".into())));
     assert_eq!(hook.ops[0].op, Some(Op::Delete));
     assert!(matches!(&hook.scheme, Scheme::Hmac(hmac) if hmac.id.as_deref() == Some("X-Delivery")));
 
