@@ -1,13 +1,82 @@
 //! Taking JSON apart without building trees.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
+
+/// Checks that a text is interoperable JSON (I-JSON, RFC 7493): UTF-8, no object with two
+/// fields of one name, no half of a surrogate pair, no number beyond a double. Nested deeper
+/// than 127 levels it is refused too.
+///
+/// Whoever reads parts of a text that passes reads the same as everybody else: of two fields
+/// with one name some readers see the first and some the last.
+pub fn check(json: &[u8]) -> Result<(), serde_json::Error> {
+    serde_json::from_slice::<Strict>(json).map(|Strict| ())
+}
+
+/// Any JSON value in which no object names a field twice.
+struct Strict;
+
+impl<'a> Deserialize<'a> for Strict {
+    fn deserialize<D: Deserializer<'a>>(json: D) -> Result<Self, D::Error> {
+        json.deserialize_any(Self)
+    }
+}
+
+impl<'a> Visitor<'a> for Strict {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<Self, A::Error> {
+        while let Some(Self) = list.next_element()? {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut names = HashSet::new();
+        while let Some(Name(name)) = map.next_key()? {
+            if let Some(name) = names.replace(name) {
+                return Err(A::Error::custom(format_args!(
+                    "the field `{name:.80}` is there twice"
+                )));
+            }
+            let Self = map.next_value()?;
+        }
+        Ok(self)
+    }
+}
 
 /// The raw values of some fields of a JSON object, in the order of `names`.
 pub fn fields<'a, const N: usize>(
@@ -123,6 +192,51 @@ mod tests {
         assert_eq!(fields(&body, ["n", "x"]).unwrap(), [Some("null"), None]);
         assert_eq!(scalar("null"), None);
         assert_eq!(scalar("1.50").unwrap(), "1.50");
+    }
+
+    #[test]
+    fn every_kind_of_value_passes_the_check() {
+        for good in [
+            r#"{"a": [1, -2, 1.5e300, "\ud83d\ude00", null, true, {}], "A": {"a": {"a": 1}}}"#,
+            r#"[{"a": 1}, {"a": 2}]"#,
+            "123456789012345678901234567890.123456789",
+            r#" "" "#,
+        ] {
+            check(good.as_bytes()).unwrap();
+        }
+        check(format!("{}{}", "[".repeat(127), "]".repeat(127)).as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn what_two_readers_could_read_differently_does_not_pass_the_check() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let deep_objects = r#"{"a":"#.repeat(100_000);
+        for (bad, why) in [
+            (r#"{"a":1,"b":{"c":1,"d":2,"c":3}}"#, "`c` is there twice"),
+            (r#"[{"a":1,"\u0061":2}]"#, "`a` is there twice"),
+            (r#"{"":1,"":1}"#, "`` is there twice"),
+            (r#""\ud800""#, "hex escape"),
+            ("1e999", "out of range"),
+            (&deep, "recursion limit"),
+            (&deep_objects, "recursion limit"),
+            ("", "EOF"),
+            ("{} {}", "trailing"),
+            ("{'a': 1}", "key must be a string"),
+            ("NaN", "expected"),
+            ("\u{feff}{}", "expected value"),
+        ] {
+            let error = check(bad.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(why), "{bad:.40}: {error}");
+        }
+        for bad in [
+            b"\"\xff\"" as &[u8],
+            b"{\"\xc3\x28\":1}",
+            b"\"\xed\xa0\x80\"",
+        ] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
+        let long = format!(r#"{{"{0}":1,"{0}":2}}"#, "x".repeat(10_000));
+        assert!(check(long.as_bytes()).unwrap_err().to_string().len() < 200);
     }
 
     #[test]

@@ -27,6 +27,11 @@ impl ManualClock {
         }
     }
 
+    /// Sets it, forward or back.
+    pub fn set(&self, now: Timestamp) {
+        self.micros.store(now.as_microsecond(), Ordering::SeqCst);
+    }
+
     /// Moves it forward.
     pub fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).expect("a duration a test can mean");
