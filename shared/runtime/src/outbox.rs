@@ -66,9 +66,16 @@ impl Outbox {
         pack: EncodedPack,
         dedupe: Option<Dedupe>,
     ) -> Result<Sent, OutboxError> {
+        let blob = message_blob(&pack.head.id.to_string());
+        let large = pack.body.len() > MAX_MESSAGE_BYTES;
         let message = self.pack_message(lane, pack, dedupe).await?;
         let sent = self.queue.send(lane.queue(), vec![message]).await?;
-        Ok(sent.first().copied().unwrap_or(Sent::Queued))
+        let sent = sent.first().copied().unwrap_or(Sent::Queued);
+        if sent == Sent::Duplicate && large {
+            // Nothing will ever refer to it.
+            self.blobs.delete(&[blob]).await?;
+        }
+        Ok(sent)
     }
 
     async fn pack_message(
@@ -78,7 +85,7 @@ impl Outbox {
         dedupe: Option<Dedupe>,
     ) -> Result<Outgoing, OutboxError> {
         let EncodedPack { head, count, body } = pack;
-        let body = self.claim(&format!("message/{}", head.id), body).await?;
+        let body = self.claim(message_blob(&head.id.to_string()), body).await?;
         // A change that comes from the failure store is in the books already.
         let entry = (lane != Lane::Retry).then(|| PackEntry {
             id: head.id,
@@ -105,7 +112,7 @@ impl Outbox {
         delay: Duration,
     ) -> Result<(), OutboxError> {
         let body = serde_json::to_string(message).map_err(StoreError::corrupt("a message"))?;
-        let body = self.claim(&format!("message/{name}"), body).await?;
+        let body = self.claim(message_blob(name), body).await?;
         let message = Outgoing {
             group: map.cloned(),
             delay,
@@ -115,14 +122,12 @@ impl Outbox {
         Ok(())
     }
 
-    async fn claim(&self, name: &str, body: String) -> Result<String, OutboxError> {
+    async fn claim(&self, name: String, body: String) -> Result<String, OutboxError> {
         if body.len() <= MAX_MESSAGE_BYTES {
             return Ok(body);
         }
-        self.blobs.put_new(name, Bytes::from(body)).await?;
-        let claim = Claim::Blob {
-            name: name.to_owned(),
-        };
+        self.blobs.put_new(&name, Bytes::from(body)).await?;
+        let claim = Claim::Blob { name };
         Ok(serde_json::to_string(&claim).map_err(StoreError::corrupt("a message"))?)
     }
 
@@ -151,4 +156,9 @@ impl Outbox {
         }
         self.blobs.delete(blobs).await
     }
+}
+
+/// The blob of a message too large for a queue.
+fn message_blob(name: &str) -> String {
+    format!("message/{name}")
 }
