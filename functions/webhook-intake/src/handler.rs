@@ -2,24 +2,22 @@
 
 use std::sync::Arc;
 
-use aws_lambda_events::{
-    apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse},
-    encodings::Body,
-};
+use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use definition::{Definition, Map, Webhook};
-use http::{HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
+use http::{Method, StatusCode};
 use jiff::Timestamp;
+use mapping::json;
 use model::{Change, Lane, Origin, PackHead, PackId, RunId, TraceId, encode_pack};
-use ports::{Clock, Dedupe, Secret, Secrets, Sent};
+use ports::{Clock, Dedupe, Secret, SecretError, Secrets, Sent};
 use runtime::Outbox;
-use serde::de::IgnoredAny;
-use serde_json::json;
 
 use crate::{
-    Refusal, handshake,
+    Refusal,
+    answer::answer,
+    handshake,
     recognise::{News, news},
     request::Request,
-    verify::{Check, Genuine, verify},
+    verify::{Check, Genuine, unusable, verify},
 };
 
 /// The function.
@@ -35,45 +33,12 @@ pub struct WebhookIntake {
     pub clock: Arc<dyn Clock>,
 }
 
-/// An answer with a JSON body.
-pub(crate) fn answer(status: StatusCode, body: &serde_json::Value) -> ApiGatewayV2httpResponse {
-    let mut response = ApiGatewayV2httpResponse::default();
-    response.status_code = status.as_u16().into();
-    response
-        .headers
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.body = Some(Body::Text(body.to_string()));
-    response
-}
-
-fn refuse(refusal: &Refusal) -> ApiGatewayV2httpResponse {
-    let body = json!({ "error": { "code": refusal.code(), "message": refusal.to_string() } });
-    let mut response = answer(refusal.status(), &body);
-    match refusal {
-        Refusal::Unavailable => {
-            response
-                .headers
-                .insert(http::header::RETRY_AFTER, HeaderValue::from_static("5"));
-        }
-        Refusal::Method => {
-            response
-                .headers
-                .insert(http::header::ALLOW, HeaderValue::from_static("POST"));
-        }
-        _ => {}
-    }
-    response
-}
-
 impl WebhookIntake {
     /// Takes a webhook in. A status of 2xx means that the queue has it.
     pub async fn handle(&self, event: ApiGatewayV2httpRequest) -> ApiGatewayV2httpResponse {
         match self.take(event).await {
             Ok(response) => response,
-            Err(refusal) => {
-                tracing::debug!("a webhook is refused: {}", refusal.code());
-                refuse(&refusal)
-            }
+            Err(refusal) => refusal.answer(),
         }
     }
 
@@ -83,28 +48,45 @@ impl WebhookIntake {
     ) -> Result<ApiGatewayV2httpResponse, Refusal> {
         let request = Request::new(event)?;
         let maps: Vec<(&Map, &Webhook)> = self.maps(&request.endpoint).collect();
-        let Some((_, webhook)) = maps.first() else {
+        if maps.is_empty() {
             return Err(Refusal::UnknownEndpoint(request.endpoint));
+        }
+        let taken = self.take_known(&request, &maps).await;
+        if let Err(refusal) = &taken {
+            let endpoint = &request.endpoint;
+            tracing::info!("a webhook to `{endpoint}` is refused: {refusal}");
+        }
+        taken
+    }
+
+    /// Takes a request to an endpoint that `maps` share.
+    async fn take_known(
+        &self,
+        request: &Request,
+        maps: &[(&Map, &Webhook)],
+    ) -> Result<ApiGatewayV2httpResponse, Refusal> {
+        let Some((_, webhook)) = maps.first() else {
+            return Err(Refusal::UnknownEndpoint(request.endpoint.clone()));
         };
         if request.method == Method::OPTIONS {
-            return handshake::cloud_events(&request, webhook).ok_or(Refusal::Method);
+            return handshake::cloud_events(request, webhook).ok_or(Refusal::Method);
         }
         if request.method != Method::POST {
             return Err(Refusal::Method);
         }
         let now = self.clock.now();
-        let genuine = self.verify(&request, webhook, now).await?;
-        if let Some(response) = handshake::event_grid(&request, webhook) {
+        let genuine = self.verify(request, webhook, now).await?;
+        // Only now: nothing of a body is looked at before it is known to be genuine.
+        json::check(&request.body).map_err(|error| Refusal::Malformed(error.to_string()))?;
+        if let Some(response) = handshake::event_grid(request, webhook) {
             return Ok(response);
         }
-        // Only now: nothing of a body is looked at before it is known to be genuine.
-        serde_json::from_slice::<IgnoredAny>(&request.body)
-            .map_err(|error| Refusal::Malformed(error.to_string()))?;
         let trace = TraceId::from_uuid(self.clock.new_id());
         let (mut accepted, mut duplicates) = (0, 0);
-        for (map, webhook) in maps {
-            for (event, news) in by_event(news(&request, map, webhook)) {
-                let name = delivery_name(map, webhook, &genuine, event.as_deref());
+        for &(map, webhook) in maps {
+            for (name, news) in by_name(news(request, map, webhook)) {
+                let name = name.as_ref().or(genuine.delivery.as_ref());
+                let name = name.map(|name| format!("{}/{}/{name}", webhook.endpoint, map.name));
                 let count = news.len();
                 match self.queue(map, webhook, news, name, now, trace).await? {
                     Sent::Queued => accepted += count,
@@ -113,7 +95,8 @@ impl WebhookIntake {
             }
         }
         ports::crash_point("intake.queued");
-        let body = json!({ "accepted": accepted, "duplicates": duplicates, "trace": trace });
+        let body =
+            serde_json::json!({ "accepted": accepted, "duplicates": duplicates, "trace": trace });
         Ok(answer(StatusCode::ACCEPTED, &body))
     }
 
@@ -131,26 +114,41 @@ impl WebhookIntake {
         webhook: &Webhook,
         now: Timestamp,
     ) -> Result<Genuine, Refusal> {
-        let mut secrets: Vec<Secret> = Vec::with_capacity(webhook.secrets.len());
-        for name in &webhook.secrets {
-            match self.secrets.get(name).await {
-                Ok(secret) => secrets.push(secret),
-                // One secret of two may be missing in the middle of a rotation.
-                Err(error) => tracing::error!("a webhook secret cannot be had: {error}"),
-            }
-        }
+        let (secrets, all) = self.secrets(webhook).await;
         if secrets.is_empty() && !webhook.secrets.is_empty() {
             return Err(Refusal::Unavailable);
         }
-        verify(
-            &webhook.scheme,
-            &Check {
-                request,
-                secrets: &secrets,
-                now,
-                tolerance: webhook.tolerance,
-            },
-        )
+        let check = Check {
+            request,
+            secrets: &secrets,
+            now,
+            tolerance: webhook.tolerance,
+        };
+        match verify(&webhook.scheme, &check) {
+            // The secret that could not be read may be the one it is signed with.
+            Err(Refusal::Signature) if !all => Err(Refusal::Unavailable),
+            verified => verified,
+        }
+    }
+
+    /// The secrets that can be verified with, and whether the store of secrets has answered
+    /// for all. One of two may be missing or useless in the middle of a rotation.
+    async fn secrets(&self, webhook: &Webhook) -> (Vec<Secret>, bool) {
+        let mut secrets = Vec::with_capacity(webhook.secrets.len());
+        let mut all = true;
+        for name in &webhook.secrets {
+            match self.secrets.get(name).await {
+                Ok(secret) => match unusable(&webhook.scheme, &secret) {
+                    None => secrets.push(secret),
+                    Some(why) => tracing::error!("the webhook secret `{name}` {why}"),
+                },
+                Err(error) => {
+                    tracing::error!("a webhook secret cannot be had: {error}");
+                    all &= matches!(error, SecretError::NotFound { .. });
+                }
+            }
+        }
+        (secrets, all)
     }
 
     async fn queue(
@@ -183,7 +181,9 @@ impl WebhookIntake {
         };
         let dedupe = name.map(|name| Dedupe {
             name,
-            until: now + webhook.remember,
+            until: now
+                .saturating_add(webhook.remember)
+                .unwrap_or(Timestamp::MAX),
         });
         self.outbox.send_once(Lane::Live, encode_pack(head, &changes), dedupe).await.map_err(|error| {
             tracing::error!(map.name = %map.name, "a webhook for map `{}` cannot be queued: {error}", map.name);
@@ -193,34 +193,13 @@ impl WebhookIntake {
 }
 
 /// The news of each event by itself: an event may have come before without its neighbours.
-fn by_event(all: Vec<News>) -> Vec<(Option<String>, Vec<News>)> {
+fn by_name(all: Vec<News>) -> Vec<(Option<String>, Vec<News>)> {
     let mut groups: Vec<(Option<String>, Vec<News>)> = Vec::new();
     for news in all {
-        match groups.last_mut().filter(|(event, _)| *event == news.event) {
+        match groups.last_mut().filter(|(name, _)| *name == news.name) {
             Some((_, group)) => group.push(news),
-            None => groups.push((news.event.clone(), vec![news])),
+            None => groups.push((news.name.clone(), vec![news])),
         }
     }
     groups
-}
-
-/// Under which name a delivery is remembered; `None` when the sender gives it none.
-fn delivery_name(
-    map: &Map,
-    webhook: &Webhook,
-    genuine: &Genuine,
-    event: Option<&str>,
-) -> Option<String> {
-    let batched = matches!(
-        webhook.scheme,
-        definition::Scheme::EventGrid { .. }
-            | definition::Scheme::CloudEvents { .. }
-            | definition::Scheme::Dataverse { .. }
-    );
-    let id = match (&genuine.delivery, event) {
-        (Some(delivery), _) => delivery,
-        (None, Some(event)) if batched => event,
-        _ => return None,
-    };
-    Some(format!("{}/{}/{id}", webhook.endpoint, map.name))
 }

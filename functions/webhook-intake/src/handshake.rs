@@ -5,7 +5,7 @@ use definition::{Scheme, Webhook};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 
-use crate::{handler::answer, request::Request};
+use crate::{answer::answer, request::Request};
 
 /// CloudEvents 1.0, "HTTP 1.1 Web Hooks" §4: consent is in the headers; without them the
 /// answer says nothing.

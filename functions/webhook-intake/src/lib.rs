@@ -4,12 +4,14 @@
 //! recognised, and it is answered with success only after the queue has them. See the README
 //! of this function for the schemes and the answers.
 
+mod answer;
 mod handler;
 mod handshake;
 mod recognise;
 mod refusal;
 mod request;
-pub mod verify;
+mod verify;
 
 pub use handler::WebhookIntake;
 pub use refusal::Refusal;
+pub use request::MAX_BODY;

@@ -2,6 +2,8 @@
 
 use http::StatusCode;
 
+use crate::MAX_BODY;
+
 /// Why a request is not accepted. What it says is for the sender's log: which secret or which
 /// part of a signature was wrong is nobody's business.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,13 +15,8 @@ pub enum Refusal {
     #[error("webhooks are taken with POST")]
     Method,
     /// The body is larger than any webhook should be.
-    #[error("the body has {size} bytes, {max} are allowed")]
-    TooLarge {
-        /// How large it is.
-        size: usize,
-        /// How large it may be.
-        max: usize,
-    },
+    #[error("the body has more than the {MAX_BODY} bytes that are allowed")]
+    TooLarge,
     /// What the scheme needs is not there.
     #[error("the request has no `{0}`")]
     Missing(String),
@@ -29,8 +26,8 @@ pub enum Refusal {
     /// The signed time is too far from now.
     #[error("the signed time is too far from the time here")]
     Timestamp,
-    /// The body is not JSON.
-    #[error("the body is not JSON: {0}")]
+    /// The body is not JSON, or two readers could read it differently.
+    #[error("the body is not JSON that everybody reads alike: {0}")]
     Malformed(String),
     /// The queue did not take it; send it again.
     #[error("the webhook cannot be stored right now; send it again")]
@@ -44,7 +41,7 @@ impl Refusal {
         match self {
             Self::UnknownEndpoint(_) => "unknown-endpoint",
             Self::Method => "method-not-allowed",
-            Self::TooLarge { .. } => "body-too-large",
+            Self::TooLarge => "body-too-large",
             Self::Missing(_) => "signature-missing",
             Self::Signature => "signature-mismatch",
             Self::Timestamp => "timestamp-out-of-tolerance",
@@ -59,7 +56,7 @@ impl Refusal {
         match self {
             Self::UnknownEndpoint(_) => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Missing(_) | Self::Signature | Self::Timestamp => StatusCode::UNAUTHORIZED,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

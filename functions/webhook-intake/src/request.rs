@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use crate::Refusal;
 
 /// Largest body that is taken. Lambda takes six million bytes, base64 included.
-pub(crate) const MAX_BODY: usize = 4 * 1024 * 1024;
+pub const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// A request as it was sent.
 #[derive(Debug)]
@@ -44,10 +44,7 @@ impl Request {
                 None => Bytes::new(),
             };
         if body.len() > MAX_BODY {
-            return Err(Refusal::TooLarge {
-                size: body.len(),
-                max: MAX_BODY,
-            });
+            return Err(Refusal::TooLarge);
         }
         Ok(Self {
             method: event.request_context.http.method,

@@ -15,3 +15,4 @@ mod server;
 pub use cli::main;
 pub use home::{Functions, Home, HomeError, Paths};
 pub use host::{Host, HostOptions, deliver_visible};
+pub use server::Server;

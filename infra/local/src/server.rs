@@ -11,32 +11,31 @@ use axum::{
     body::{Body, to_bytes},
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::Response,
     routing::{any, get},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
-use webhook_intake::{Refusal, WebhookIntake};
-
-/// Largest body that is read from the network; the function has a limit of its own.
-const MAX_BODY: usize = 6 * 1024 * 1024;
+use webhook_intake::{MAX_BODY, Refusal, WebhookIntake};
 
 /// An HTTP server for webhooks.
 #[derive(Debug)]
-pub(crate) struct Server {
-    pub(crate) address: SocketAddr,
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl Server {
     /// Listens on `address`.
-    pub(crate) async fn start(address: SocketAddr, intake: Arc<WebhookIntake>) -> io::Result<Self> {
+    pub async fn start(address: SocketAddr, intake: Arc<WebhookIntake>) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let router = Router::new()
             .route("/hooks/{*endpoint}", any(hook))
             .route("/healthz", get(async || "ok"))
+            .fallback(hook)
             .with_state(intake);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
@@ -56,7 +55,7 @@ impl Server {
     }
 
     /// Answers what is under way and stops.
-    pub(crate) async fn stop(self) {
+    pub async fn stop(self) {
         let _ = self.stop.send(());
         let _ = self.task.await;
     }
@@ -65,11 +64,7 @@ impl Server {
 async fn hook(State(intake): State<Arc<WebhookIntake>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        let refusal = Refusal::TooLarge {
-            size: MAX_BODY,
-            max: MAX_BODY,
-        };
-        return (StatusCode::PAYLOAD_TOO_LARGE, refusal.to_string()).into_response();
+        return answer(Refusal::TooLarge.answer());
     };
     let mut event = ApiGatewayV2httpRequest::default();
     event.request_context.http.method = parts.method;

@@ -3,20 +3,21 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use definition::{HmacAlgorithm, HmacEncoding, HmacScheme};
 use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
 use ports::Secret;
 use sha1::Sha1;
 use sha2::{Sha256, Sha384, Sha512};
 
-use super::{Check, Genuine};
+use super::{Check, Genuine, MOST_SIGNATURES, unix_seconds};
 use crate::Refusal;
 
-/// Whether `signature` is the code of `parts`, joined, under `key`. Takes the same time
-/// wherever they differ.
+/// Whether one of `signatures` is the code of `parts`, joined, under `key`. The code is
+/// computed once, and comparing takes the same time wherever they differ.
 pub(super) fn matches(
     algorithm: HmacAlgorithm,
     key: &[u8],
     parts: &[&[u8]],
-    signature: &[u8],
+    signatures: &[Vec<u8>],
 ) -> bool {
     macro_rules! check {
         ($hash:ty) => {{
@@ -27,7 +28,9 @@ pub(super) fn matches(
             for part in parts {
                 mac.update(part);
             }
-            mac.verify_slice(signature).is_ok()
+            signatures.iter().fold(false, |found, signature| {
+                found | mac.clone().verify_slice(signature).is_ok()
+            })
         }};
     }
     match algorithm {
@@ -39,26 +42,31 @@ pub(super) fn matches(
 }
 
 /// Whether a signature matches under any of the secrets, taken as text.
-fn any(secrets: &[Secret], algorithm: HmacAlgorithm, parts: &[&[u8]], signature: &[u8]) -> bool {
+pub(super) fn any(
+    secrets: &[Secret],
+    algorithm: HmacAlgorithm,
+    parts: &[&[u8]],
+    signatures: &[Vec<u8>],
+) -> bool {
     secrets.iter().fold(false, |found, secret| {
-        found | matches(algorithm, secret.expose().as_bytes(), parts, signature)
+        found | matches(algorithm, secret.expose().as_bytes(), parts, signatures)
     })
 }
 
-fn decode(text: &str, encoding: HmacEncoding) -> Result<Vec<u8>, Refusal> {
+fn decode(text: &str, encoding: HmacEncoding) -> Option<Vec<u8>> {
     match encoding {
-        HmacEncoding::Hex => hex::decode(text).map_err(|_| Refusal::Signature),
-        HmacEncoding::Base64 => STANDARD.decode(text).map_err(|_| Refusal::Signature),
+        HmacEncoding::Hex => hex::decode(text).ok(),
+        HmacEncoding::Base64 => STANDARD.decode(text).ok(),
     }
 }
 
 fn over_body(check: &Check<'_>, signature: &str, encoding: HmacEncoding) -> Result<(), Refusal> {
-    let signature = decode(signature, encoding)?;
+    let signatures: Vec<Vec<u8>> = decode(signature, encoding).into_iter().collect();
     if any(
         check.secrets,
         HmacAlgorithm::Sha256,
         &[&check.request.body],
-        &signature,
+        &signatures,
     ) {
         Ok(())
     } else {
@@ -91,13 +99,10 @@ pub(super) fn shopify(check: &Check<'_>) -> Result<Genuine, Refusal> {
     })
 }
 
-/// A scheme described by its parts.
+/// A scheme described by its parts. The header may list several signatures, with commas or
+/// blanks between them, as senders do while they rotate secrets.
 pub(super) fn declared(check: &Check<'_>, scheme: &HmacScheme) -> Result<Genuine, Refusal> {
     let header = check.header(&scheme.header)?;
-    let text = header
-        .strip_prefix(scheme.prefix.as_str())
-        .ok_or(Refusal::Signature)?;
-    let signature = decode(text, scheme.encoding)?;
     let named = |name: &Option<String>| match name {
         Some(name) => check.header(name).map(Some),
         None => Ok(None),
@@ -109,15 +114,42 @@ pub(super) fn declared(check: &Check<'_>, scheme: &HmacScheme) -> Result<Genuine
         time.unwrap_or_default(),
         id.unwrap_or_default(),
     );
-    if !any(check.secrets, scheme.algorithm, &parts, &signature) {
+    let signatures: Vec<Vec<u8>> = listed(header, &scheme.prefix)
+        .into_iter()
+        .filter_map(|text| decode(text, scheme.encoding))
+        .collect();
+    if !any(check.secrets, scheme.algorithm, &parts, &signatures) {
         return Err(Refusal::Signature);
     }
     if let Some(time) = time {
-        check.in_time(time)?;
+        check.in_time(any_time(time))?;
     }
     Ok(Genuine {
         delivery: id.map(str::to_owned),
     })
+}
+
+/// The signatures in a header, without the text before each.
+fn listed<'h>(header: &'h str, prefix: &str) -> Vec<&'h str> {
+    const BETWEEN: [char; 2] = [',', ' '];
+    // A prefix that ends with a blank itself, as in `HMAC <signature>`, stands once.
+    if prefix.contains(BETWEEN) {
+        return header.strip_prefix(prefix).into_iter().collect();
+    }
+    let parts = header.split(BETWEEN).take(MOST_SIGNATURES);
+    parts.filter_map(|part| part.strip_prefix(prefix)).collect()
+}
+
+/// Reads the forms in which senders write the time: seconds or milliseconds of Unix time, or
+/// RFC 3339. Milliseconds are told by their size: as seconds they would be 30,000 years ahead.
+fn any_time(text: &str) -> Option<Timestamp> {
+    match text.parse::<i64>() {
+        Ok(millis) if millis.unsigned_abs() >= 1_000_000_000_000 => {
+            Timestamp::from_millisecond(millis).ok()
+        }
+        Ok(_) => unix_seconds(text),
+        Err(_) => text.parse().ok(),
+    }
 }
 
 /// The parts of a template such as `{id}.{timestamp}.{body}`, filled in.

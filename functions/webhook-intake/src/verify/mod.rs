@@ -19,10 +19,14 @@ use crate::{Refusal, request::Request};
 
 /// What a request that is genuine says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Genuine {
+pub(crate) struct Genuine {
     /// The sender's name for the delivery, the same for every attempt.
-    pub delivery: Option<String>,
+    pub(crate) delivery: Option<String>,
 }
+
+/// Signatures of one request that are looked at. Senders list one for each secret and version
+/// they have; a list without end would only cost time.
+const MOST_SIGNATURES: usize = 16;
 
 /// What a request is checked against.
 #[derive(Debug, Clone, Copy)]
@@ -40,12 +44,8 @@ impl Check<'_> {
             .ok_or_else(|| Refusal::Missing(name.to_owned()))
     }
 
-    /// Refuses a signed time, in seconds of Unix time, that is too old or too early.
-    fn in_time(&self, seconds: &str) -> Result<(), Refusal> {
-        let sent = seconds
-            .parse()
-            .ok()
-            .and_then(|seconds| Timestamp::from_second(seconds).ok());
+    /// Refuses a signed time that is too old, too early or no time.
+    fn in_time(&self, sent: Option<Timestamp>) -> Result<(), Refusal> {
         let sent = sent.ok_or(Refusal::Timestamp)?;
         let apart = self.now.duration_since(sent).unsigned_abs();
         if apart > self.tolerance {
@@ -53,6 +53,23 @@ impl Check<'_> {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Reads seconds of Unix time.
+fn unix_seconds(text: &str) -> Option<Timestamp> {
+    Timestamp::from_second(text.parse().ok()?).ok()
+}
+
+/// What is wrong with a secret that can never verify anything, or that would verify what
+/// anybody can sign.
+pub(crate) fn unusable(scheme: &Scheme, secret: &Secret) -> Option<&'static str> {
+    if secret.expose().trim().is_empty() {
+        return Some("is empty: nothing is verified with it");
+    }
+    match scheme {
+        Scheme::Standard => standard::unusable(secret),
+        _ => None,
     }
 }
 

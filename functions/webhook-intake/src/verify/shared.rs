@@ -20,7 +20,5 @@ pub(super) fn verify(check: &Check<'_>, carrier: &str) -> Result<Genuine, Refusa
     if !bool::from(genuine) {
         return Err(Refusal::Signature);
     }
-    Ok(Genuine {
-        delivery: check.request.header("ce-id").map(str::to_owned),
-    })
+    Ok(Genuine::default())
 }

@@ -10,7 +10,7 @@ use definition::HmacAlgorithm;
 use ed25519_dalek::{Signature, VerifyingKey};
 use ports::Secret;
 
-use super::{Check, Genuine, mac};
+use super::{Check, Genuine, MOST_SIGNATURES, mac, unix_seconds};
 use crate::Refusal;
 
 fn decode(text: &str) -> Option<Vec<u8>> {
@@ -39,45 +39,69 @@ pub(super) fn verify(check: &Check<'_>) -> Result<Genuine, Refusal> {
         b".",
         &check.request.body,
     ];
-    let mut genuine = false;
-    for signature in signatures.split(' ') {
-        for secret in check.secrets {
-            genuine |= one(signature, secret, &parts);
+    let (mut symmetric, mut asymmetric) = (Vec::new(), Vec::new());
+    for signature in signatures.split(' ').take(MOST_SIGNATURES) {
+        match signature.split_once(',') {
+            Some(("v1", text)) => symmetric.extend(decode(text)),
+            Some(("v1a", text)) => asymmetric.extend(decode(text)),
+            _ => {}
         }
     }
+    // A public key checks `v1a` only, a shared one `v1` only: else whoever knows the public
+    // key could sign with it.
+    let genuine = check
+        .secrets
+        .iter()
+        .filter_map(Key::read)
+        .fold(false, |found, key| {
+            found
+                | match key {
+                    Key::Shared(key) => {
+                        mac::matches(HmacAlgorithm::Sha256, &key, &parts, &symmetric)
+                    }
+                    Key::Public(key) => signed(&key, &parts.concat(), &asymmetric),
+                }
+        });
     if !genuine {
         return Err(Refusal::Signature);
     }
-    check.in_time(time)?;
+    check.in_time(unix_seconds(time))?;
     Ok(Genuine {
         delivery: Some(id.to_owned()),
     })
 }
 
-/// Whether one of the listed signatures matches one of the secrets. A public key checks `v1a`
-/// signatures only, a shared secret `v1` only: else the public key would serve as a secret.
-fn one(signature: &str, secret: &Secret, parts: &[&[u8]; 5]) -> bool {
-    let Some((version, text)) = signature.split_once(',') else {
-        return false;
-    };
-    let Some(signature) = decode(text) else {
-        return false;
-    };
-    match (version, secret.expose().strip_prefix("whpk_")) {
-        ("v1a", Some(key)) => asymmetric(key, parts, &signature).unwrap_or(false),
-        ("v1", None) => {
-            let secret = secret.expose();
-            let Some(key) = decode(secret.strip_prefix("whsec_").unwrap_or(secret)) else {
-                return false;
-            };
-            mac::matches(HmacAlgorithm::Sha256, &key, parts, &signature)
+/// What signatures are checked with.
+enum Key {
+    /// Signs as well: `v1`.
+    Shared(Vec<u8>),
+    /// Cannot sign: `v1a`.
+    Public(VerifyingKey),
+}
+
+impl Key {
+    fn read(secret: &Secret) -> Option<Self> {
+        let text = secret.expose();
+        match text.strip_prefix("whpk_") {
+            Some(key) => VerifyingKey::from_bytes(&decode(key)?.try_into().ok()?)
+                .ok()
+                .map(Self::Public),
+            None => decode(text.strip_prefix("whsec_").unwrap_or(text))
+                .filter(|key| !key.is_empty())
+                .map(Self::Shared),
         }
-        _ => false,
     }
 }
 
-fn asymmetric(key: &str, parts: &[&[u8]; 5], signature: &[u8]) -> Option<bool> {
-    let key = VerifyingKey::from_bytes(&decode(key)?.try_into().ok()?).ok()?;
-    let signature = Signature::from_slice(signature).ok()?;
-    Some(key.verify_strict(&parts.concat(), &signature).is_ok())
+pub(super) fn unusable(secret: &Secret) -> Option<&'static str> {
+    Key::read(secret).is_none().then_some(
+        "is neither `whsec_` with the base64 of a shared key nor `whpk_` with that of an Ed25519 public key",
+    )
+}
+
+fn signed(key: &VerifyingKey, message: &[u8], signatures: &[Vec<u8>]) -> bool {
+    signatures.iter().any(|signature| {
+        Signature::from_slice(signature)
+            .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok())
+    })
 }
