@@ -157,8 +157,8 @@ pub(crate) fn all(rows: usize) -> impl Iterator<Item = Customer> {
 /// What changes in them: one row in a hundred, a hundredth of those new, oldest change first.
 pub(crate) fn changes(rows: usize) -> Vec<Customer> {
     let mut random = fastrand::Rng::with_seed(11);
-    let changed = all(rows).enumerate().filter(|(at, _)| at % 100 == 50);
-    let mut changes: Vec<Customer> = changed
+    let some = all(rows).enumerate().filter(|(at, _)| at % 100 == 50);
+    let mut changes: Vec<Customer> = some
         .map(|(_, customer)| Customer {
             limit: random.i64(0..10_000_000),
             ..customer

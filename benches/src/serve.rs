@@ -1,6 +1,6 @@
 //! The source: an OData v4 service of pages made beforehand, so that it costs next to nothing.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use axum::{
     Router,
@@ -38,9 +38,11 @@ fn pages(customers: impl Iterator<Item = Customer>, base: &str, set: &str) -> Ve
         text.push(']');
         if customers.peek().is_some() {
             let next = pages.len() + 1;
-            text.push_str(&format!(
+            // Writing to a string cannot fail.
+            let _ = write!(
+                text,
                 r#","@odata.nextLink":"{base}/{set}?$skiptoken={next}""#
-            ));
+            );
         }
         text.push('}');
         pages.push(Bytes::from(text));

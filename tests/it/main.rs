@@ -7,7 +7,7 @@ mod bad_sources;
 mod bad_targets;
 mod crash;
 mod flows;
-mod order;
 mod full_store;
+mod order;
 mod parking;
 mod support;

@@ -13,7 +13,8 @@ use crate::{Revision, StoreError, Stored};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Link {
-    /// Version of what the target has for sure; `None` before the first write.
+    /// Version of what the target has for sure; `None` before the first write, and after a
+    /// deletion whose version nobody knows.
     pub applied: Option<Version>,
     /// Digest of what it has.
     pub hash: Option<String>,
@@ -36,8 +37,8 @@ pub struct Link {
 /// what it says is not known, and it is settled by writing again, that or something newer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// Version of what is being written.
-    pub version: Version,
+    /// Version of what is being written; `None` for a delete whose version nobody knows.
+    pub version: Option<Version>,
     /// Digest of it; `None` is a delete.
     pub hash: Option<String>,
     /// When the claim ends by itself.

@@ -25,7 +25,7 @@ pub(crate) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Errand {
     pub(crate) kind: RequestKind,
-    version: Version,
+    version: Option<Version>,
     hash: Option<String>,
     attempt: u64,
     /// What became of the row if the call succeeds.
@@ -56,7 +56,7 @@ impl Errand {
     /// The link once the endpoint has done it.
     pub(crate) fn done(&self) -> Link {
         Link {
-            applied: Some(self.version),
+            applied: self.version,
             hash: self.hash.clone(),
             deleted: self.hash.is_none(),
             claim: None,
@@ -88,7 +88,8 @@ impl Errand {
     /// What tells this attempt from all others of its map: version, content and number.
     pub(crate) fn attempt_name(&self) -> String {
         let hash = self.hash.as_deref().unwrap_or("-");
-        format!("{}/{hash}/{}", self.version.0, self.attempt)
+        let version = self.version.map_or(String::new(), |v| v.0.to_string());
+        format!("{version}/{hash}/{}", self.attempt)
     }
 }
 
@@ -163,8 +164,9 @@ impl Case<'_> {
     fn settled(&self) -> Step {
         let Link { hash, deleted, .. } = &self.link;
         let same = !deleted && hash.as_deref() == Some(self.hash);
-        let current = self.link.applied.map(|version| Current {
-            version: Some(version),
+        let known = self.link.applied.is_some() || *deleted;
+        let current = known.then_some(Current {
+            version: self.link.applied,
             deleted: *deleted,
             equal: same,
             as_seen: self.as_seen,
@@ -173,7 +175,7 @@ impl Case<'_> {
         match action {
             Action::Leave => Step::Leave(outcome),
             // It is so already, in an older version.
-            Action::Write(version) if same => Step::Note(self.noted(version), outcome),
+            Action::Write(version) if same => Step::Note(self.noted(Some(version)), outcome),
             Action::Write(version) => self.upsert(version, outcome),
             Action::Bury(version) if exists(&self.link) => self.delete(version, outcome),
             // What was never written needs no call.
@@ -192,7 +194,10 @@ impl Case<'_> {
     /// settles that, and so does whatever is newer; anything else of the same version has
     /// to be settled by the source.
     fn unsettled(&self, claim: &Claim) -> Step {
-        let same_version = version(self.op).is_none_or(|version| version == claim.version);
+        let same_version = match (version(self.op), claim.version) {
+            (Some(version), Some(claimed)) => version == claimed,
+            _ => true,
+        };
         let same = match (self.op, &claim.hash) {
             (RowOp::Upsert { .. } | RowOp::SettleUpsert { .. }, Some(hash)) => hash == self.hash,
             (RowOp::Delete { .. } | RowOp::SettleDelete { .. }, None) => true,
@@ -210,9 +215,10 @@ impl Case<'_> {
             });
         }
         let current = Current {
-            version: Some(claim.version),
-            // A delete that may not have happened has to be made again.
-            deleted: false,
+            version: claim.version,
+            // A delete that may not have happened has to be made again. One without a version
+            // is overcome by the source only.
+            deleted: claim.version.is_none(),
             equal: false,
             as_seen: self.as_seen,
         };
@@ -225,14 +231,14 @@ impl Case<'_> {
     }
 
     fn upsert(&self, version: Version, outcome: RowOutcome) -> Step {
-        Step::Call(self.errand(RequestKind::Upsert, version, outcome))
+        Step::Call(self.errand(RequestKind::Upsert, Some(version), outcome))
     }
 
-    fn delete(&self, version: Version, outcome: RowOutcome) -> Step {
+    fn delete(&self, version: Option<Version>, outcome: RowOutcome) -> Step {
         Step::Call(self.errand(RequestKind::Delete, version, outcome))
     }
 
-    fn errand(&self, kind: RequestKind, version: Version, outcome: RowOutcome) -> Errand {
+    fn errand(&self, kind: RequestKind, version: Option<Version>, outcome: RowOutcome) -> Errand {
         Errand {
             kind,
             version,
@@ -244,9 +250,9 @@ impl Case<'_> {
         }
     }
 
-    fn noted(&self, version: Version) -> Link {
+    fn noted(&self, version: Option<Version>) -> Link {
         Link {
-            applied: Some(version),
+            applied: version,
             writes: self.link.writes + 1,
             ..self.link.clone()
         }

@@ -252,8 +252,9 @@ struct Work {
     insert: Bits,
     update: Bits,
     delete: Bits,
-    delete_as_is: Bits,
-    /// Beside the table: written, deleted, deleted with the version they have, forgotten.
+    /// Deleted in a version that nobody knows.
+    undated: Bits,
+    /// Beside the table: written, deleted, forgotten.
     written: Bits,
     buried: Bits,
     forgotten: Bits,
@@ -292,7 +293,7 @@ impl Writing<'_, '_> {
             insert: none(),
             update: none(),
             delete: none(),
-            delete_as_is: none(),
+            undated: none(),
             written: none(),
             buried: none(),
             forgotten: none(),
@@ -323,10 +324,8 @@ impl Writing<'_, '_> {
         if let Some(update) = sql.update(self.shape) {
             add(update, work.update).await?;
         }
-        if work.delete_as_is.any() && !sql.names.marks() {
-            add(sql.bury_as_is(), Bits(work.delete_as_is.0.clone())).await?;
-        }
-        add(sql.delete(false), work.delete_as_is).await?;
+        add(sql.bury_undated(), Bits(work.undated.0.clone())).await?;
+        add(sql.delete(false), work.undated).await?;
         add(sql.delete(true), work.delete).await?;
         add(sql.put_side(true), work.buried).await?;
         add(sql.put_side(false), work.written).await?;
@@ -353,10 +352,9 @@ impl Work {
     }
 
     fn bury(&mut self, number: i32, fact: &Fact, op: &RowOp, marks: bool) {
-        let as_is = matches!(op, RowOp::SettleDelete { .. });
         let here = fact.has(HERE);
-        if as_is {
-            self.delete_as_is.set(number);
+        if matches!(op, RowOp::SettleDelete { .. }) {
+            self.undated.set(number);
             return;
         }
         if here {

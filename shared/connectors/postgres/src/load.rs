@@ -201,7 +201,7 @@ async fn bury_deleted(
     let (table, side) = (&names.table, &names.side);
     let join = names.keys_join("d", "t");
     let ties = format!(
-        "SELECT {} FROM {table} AS t JOIN {side} AS d ON {join} WHERE d.version = t.{VERSION}",
+        "SELECT {} FROM {table} AS t JOIN {side} AS d ON {join} WHERE d.version = t.{VERSION} OR d.version IS NULL",
         key_list(layout, "t")
     );
     let rows = db.client.query(&ties, &[]).await?;

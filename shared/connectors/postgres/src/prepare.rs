@@ -174,7 +174,7 @@ async fn make_side(db: &Connection, names: &Names<'_>) -> Result<(), Fault> {
     let sql = format!(
         "CREATE TABLE {side} AS
            SELECT {key}, NULL::bigint AS version, NULL::boolean AS deleted FROM {table} WITH NO DATA;
-         ALTER TABLE {side} ALTER COLUMN version SET NOT NULL, ALTER COLUMN deleted SET NOT NULL,
+         ALTER TABLE {side} ALTER COLUMN deleted SET NOT NULL,
            ADD PRIMARY KEY ({key})",
         side = names.side,
         table = names.table

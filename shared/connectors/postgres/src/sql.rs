@@ -127,8 +127,12 @@ impl<'t> Sql<'t> {
         } else {
             same.join(" AND ")
         };
+        // A marked row whose tombstone has no version has none either.
+        let undated = format!(
+            "CASE WHEN t.state & {MARKED} > 0 AND d.state & {BURIED} > 0 THEN d.version ELSE COALESCE(t.version, d.version) END"
+        );
         let (own_version, version) = if self.names.own() {
-            (format!("t.{VERSION}"), "COALESCE(t.version, d.version)")
+            (format!("t.{VERSION}"), undated.as_str())
         } else {
             ("NULL::bigint".to_owned(), "d.version")
         };
@@ -222,6 +226,8 @@ impl<'t> Sql<'t> {
         }
         if self.names.marks() {
             sets.push(format!("{DELETED} = FALSE"));
+            // What is marked may have been deleted in a version that nobody knows.
+            newer = format!(" AND (t.{VERSION} <= s.v OR t.{DELETED})");
         }
         if sets.is_empty() {
             return None;
@@ -264,23 +270,13 @@ impl<'t> Sql<'t> {
         )
     }
 
-    /// Writes tombstones of the versions that rows have, before these are deleted.
-    pub(crate) fn bury_as_is(&self) -> String {
+    /// Writes tombstones of deletions whose versions nobody knows.
+    pub(crate) fn bury_undated(&self) -> String {
         let keys = self.names.key_columns().join(", ");
-        let (version, from, set) = if self.names.own() {
-            let join = format!("JOIN {} AS t ON {}", self.names.table, self.same_key("t"));
-            (
-                format!("t.{VERSION}"),
-                join,
-                "version = EXCLUDED.version, deleted = TRUE",
-            )
-        } else {
-            (i64::MIN.to_string(), String::new(), "deleted = TRUE")
-        };
         format!(
             "INSERT INTO {side} AS d ({keys}, version, deleted)
-             SELECT {staged}, {version}, TRUE FROM {stage} AS s {from} WHERE {CHOSEN}
-             ON CONFLICT ({keys}) DO UPDATE SET {set}",
+             SELECT {staged}, NULL, TRUE FROM {stage} AS s WHERE {CHOSEN}
+             ON CONFLICT ({keys}) DO UPDATE SET version = NULL, deleted = TRUE",
             side = self.names.side,
             staged = self.staged_key(),
             stage = self.stage,

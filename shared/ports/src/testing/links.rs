@@ -11,7 +11,7 @@ fn link(version: i64) -> Link {
         hash: Some(format!("h{version}")),
         deleted: false,
         claim: Some(Claim {
-            version: Version(version + 1),
+            version: Some(Version(version + 1)),
             hash: None,
             until: jiff::Timestamp::UNIX_EPOCH,
             attempt: 7,

@@ -72,8 +72,10 @@ enum Op {
 fn model_guard(state: Option<&State>, op: &Op) -> (Option<State>, RowOutcome) {
     use RowOutcome::{Applied, Superseded, Tie, Unchanged};
     let row = |version: &i64, content: &String| Some(State::Row(*version, content.clone()));
+    let undated = Some(State::Tombstone(None));
     match (op, state) {
-        (Op::Upsert(v, c) | Op::SettleUpsert(v, c, ..), None) => (row(v, c), Applied),
+        (Op::Upsert(v, c) | Op::SettleUpsert(v, c, ..), None)
+        | (Op::SettleUpsert(v, c, _, true), Some(State::Tombstone(None))) => (row(v, c), Applied),
         (Op::Upsert(v, c) | Op::SettleUpsert(v, c, ..), Some(State::Row(v0, c0))) => {
             let settles = matches!(op, Op::SettleUpsert(_, _, _, true));
             match v.cmp(v0) {
@@ -84,9 +86,8 @@ fn model_guard(state: Option<&State>, op: &Op) -> (Option<State>, RowOutcome) {
                 std::cmp::Ordering::Less => (row(v0, c0), Superseded),
             }
         }
-        (Op::SettleUpsert(v, c, _, true), Some(State::Tombstone(None))) => (row(v, c), Applied),
-        (Op::Upsert(..) | Op::SettleUpsert(..), Some(State::Tombstone(None))) => {
-            (Some(State::Tombstone(None)), Tie)
+        (Op::Upsert(..) | Op::SettleUpsert(_, _, _, false), Some(State::Tombstone(None))) => {
+            (undated, Tie)
         }
         (Op::Upsert(v, c) | Op::SettleUpsert(v, c, ..), Some(State::Tombstone(Some(t)))) => {
             let settles = matches!(op, Op::SettleUpsert(_, _, _, true));
@@ -103,16 +104,15 @@ fn model_guard(state: Option<&State>, op: &Op) -> (Option<State>, RowOutcome) {
             std::cmp::Ordering::Equal => (row(v0, c0), Tie),
             std::cmp::Ordering::Less => (row(v0, c0), Superseded),
         },
-        (Op::Delete(_), Some(State::Tombstone(None))) => (Some(State::Tombstone(None)), Unchanged),
         (Op::Delete(v), Some(State::Tombstone(Some(t)))) => {
             let outcome = if v < t { Superseded } else { Unchanged };
             (Some(State::Tombstone(Some(*v.max(t)))), outcome)
         }
-        (Op::SettleDelete(_, true), Some(State::Row(..))) => {
-            (Some(State::Tombstone(None)), Applied)
-        }
+        (Op::SettleDelete(_, true), Some(State::Row(..))) => (undated, Applied),
         (Op::SettleDelete(_, false), Some(State::Row(v0, c0))) => (row(v0, c0), Tie),
-        (Op::SettleDelete(..), _) => (Some(State::Tombstone(None)), Unchanged),
+        (Op::Delete(_), Some(State::Tombstone(None))) | (Op::SettleDelete(..), _) => {
+            (undated, Unchanged)
+        }
     }
 }
 
