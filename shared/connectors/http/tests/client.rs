@@ -99,7 +99,8 @@ async fn a_read_follows_redirections_on_its_host_and_no_others() {
     let away = client.call(&get("/away")).await.unwrap_err();
     assert!(matches!(away, SourceError::Invalid { .. }), "{away:?}");
     let text = away.to_string();
-    assert!(text.contains(&format!("leads to {other}/200: ")), "{text}");
+    let leads = format!("leads to {other}/200, where credentials do not follow: ");
+    assert!(text.contains(&leads), "{text}");
     assert!(!text.contains("token"), "{text}");
     assert!(strangers.lock().unwrap().is_empty());
     client.call(&get("/round")).await.unwrap_err();
