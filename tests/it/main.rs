@@ -3,6 +3,8 @@
 
 mod bad_answers;
 mod bad_constraints;
+mod bad_hooks;
+mod bad_records;
 mod bad_sources;
 mod bad_targets;
 mod crash;
@@ -10,4 +12,5 @@ mod flows;
 mod full_store;
 mod order;
 mod parking;
+mod processes;
 mod support;

@@ -467,7 +467,12 @@ fn unreadable(body: &str, lane: Lane, error: &DecodeError, now: jiff::Timestamp)
         origin: Origin::Webhook,
         fingerprint: Fingerprint::of(&map, &cause),
         cause,
-        weight: remains.count.unwrap_or(1),
+        // Changes that were failures before are in the books already.
+        weight: if lane == Lane::Retry {
+            0
+        } else {
+            remains.count.unwrap_or(1)
+        },
         run: remains.run.unwrap_or_else(|| RunId::live(&map)),
         map,
         generation: 0,

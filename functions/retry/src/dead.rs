@@ -9,6 +9,12 @@ use ports::Settlement;
 
 use crate::{Retry, RetryError};
 
+fn dead_cause() -> Cause {
+    let message =
+        "the change was tried too often without an end: look at the logs of apply, then retry it";
+    Cause::new(ErrorClass::Transient, "dead-letter", message)
+}
+
 impl Retry {
     /// Takes a dead letter in: each change of a pack as a failure, anything else as it is.
     pub(crate) async fn bury(&self, message: SqsMessage) -> Result<(), RetryError> {
@@ -20,7 +26,7 @@ impl Retry {
             let map = &pack.head.map;
             tracing::error!(map.name = %map, "a pack of map `{map}` was never finished and goes to the failure store");
             let failures: Vec<Failure> = (0..pack.changes.len())
-                .map(|index| self.dead_change(&pack, index))
+                .map(|index| self.of_pack(&pack, index, &dead_cause()))
                 .collect();
             self.failures.put_new(&failures).await?;
             let counts = Counts {
@@ -36,6 +42,9 @@ impl Retry {
                     }])
                     .await?;
             }
+        } else if let Ok(report) = serde_json::from_str(&body) {
+            // The store did not work for very long; now that this message has come, it does.
+            self.take(report).await?;
         } else {
             tracing::error!(
                 "a message was never finished and goes to the failure store: {body:.200}"
@@ -45,11 +54,10 @@ impl Retry {
         Ok(self.outbox.close(blob.as_slice()).await?)
     }
 
-    fn dead_change(&self, pack: &Pack, index: usize) -> Failure {
+    /// A change of a pack as a failure.
+    pub(crate) fn of_pack(&self, pack: &Pack, index: usize, cause: &Cause) -> Failure {
         let change = &pack.changes[index];
         let head = &pack.head;
-        let message = "the change was tried too often without an end: look at the logs of apply, then retry it";
-        let cause = Cause::new(ErrorClass::Transient, "dead-letter", message);
         let base = self.dead_message("");
         Failure {
             id: change
@@ -58,8 +66,8 @@ impl Retry {
             map: head.map.clone(),
             op: change.op,
             origin: head.origin,
-            fingerprint: Fingerprint::of(&head.map, &cause),
-            cause,
+            fingerprint: Fingerprint::of(&head.map, cause),
+            cause: cause.clone(),
             run: head.run,
             generation: head.generation,
             trace: head.trace,

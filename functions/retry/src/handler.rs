@@ -6,10 +6,10 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use definition::Definition;
 use jiff::Timestamp;
 use model::{
-    Backoff, Change, Failure, FailureId, FailureStatus, Lane, MapName, Origin, Outcome, PackHead,
-    PackId, Packer, QueueName, Resolved, RetryJob, RunId, TraceId,
+    Backoff, Change, Failure, FailureId, FailureStatus, Lane, MapName, Origin, PackHead, PackId,
+    Packer, RetryJob, RunId, TraceId,
 };
-use ports::{CheckpointError, Clock, Failures, Ledger, Outgoing, StoreError, Stored};
+use ports::{CheckpointError, Clock, Failures, Ledger, StoreError, Stored};
 use runtime::{MapStates, Outbox, OutboxError, Parking};
 
 /// The function.
@@ -98,7 +98,7 @@ impl Retry {
     pub async fn tick(&self) -> Result<(), RetryError> {
         let now = self.clock.now();
         let due = self.failures.due(now, DUE_AT_ONCE).await?;
-        self.send_round(due, now, false).await?;
+        self.send_round(due, now).await?;
         for map in self.parking.maps().await? {
             self.release(&map).await?;
         }
@@ -139,7 +139,7 @@ impl Retry {
                 )
             }));
         }
-        self.send_round(chosen, self.clock.now(), true).await
+        self.send_round(chosen, self.clock.now()).await
     }
 
     /// Marks failures as being tried and sends them to `apply`. They are marked first: a
@@ -148,14 +148,16 @@ impl Retry {
         &self,
         chosen: Vec<Stored<Failure>>,
         now: Timestamp,
-        asked: bool,
     ) -> Result<(), RetryError> {
         let mut groups: BTreeMap<Group, Vec<Change>> = BTreeMap::new();
-        let mut messages = Vec::new();
         for stored in chosen {
+            if stored.value.is_message() {
+                self.reread(stored, now).await?;
+                continue;
+            }
             let failure = stored.value;
             let state = self.states.recent(&failure.map).await?;
-            let waits = !state.applies(Lane::Retry) || failure.is_message() && !asked;
+            let waits = !state.applies(Lane::Retry);
             let marked = Failure {
                 status: if waits {
                     failure.status
@@ -167,7 +169,6 @@ impl Retry {
             };
             match self.failures.put(Some(stored.revision), &marked).await {
                 Ok(_) if waits => {}
-                Ok(_) if failure.is_message() => messages.push(failure),
                 Ok(_) => {
                     let group = (
                         failure.map.clone(),
@@ -184,9 +185,6 @@ impl Retry {
             }
         }
         ports::crash_point("retry.marked");
-        for failure in messages {
-            self.resend_message(&failure, now).await?;
-        }
         for (group, changes) in groups {
             self.send_group(group, &changes, now).await?;
         }
@@ -217,26 +215,6 @@ impl Retry {
         }
         self.outbox.send_packs(Lane::Retry, packer.finish()).await?;
         Ok(())
-    }
-
-    /// A message that could not be read is sent as it was: a newer version may read it. The
-    /// failure ends with that; if the message still cannot be read, it opens again.
-    async fn resend_message(&self, failure: &Failure, now: Timestamp) -> Result<(), RetryError> {
-        let message = Outgoing {
-            group: Some(failure.map.clone()),
-            ..Outgoing::new(failure.raw.clone())
-        };
-        self.outbox
-            .queue()
-            .send(QueueName::Retry, vec![message])
-            .await
-            .map_err(OutboxError::from)?;
-        self.resolved(Resolved {
-            id: failure.id,
-            outcome: Outcome::Applied,
-            at: now,
-        })
-        .await
     }
 
     /// When the failures of a map are tried again.

@@ -6,6 +6,7 @@
 
 mod dead;
 mod handler;
+mod messages;
 mod release;
 mod reports;
 

@@ -41,12 +41,7 @@ impl Retry {
             return Ok(());
         };
         match serde_json::from_str(&body) {
-            Ok(FailureReport::Failed { failures }) => self.failed(failures).await?,
-            Ok(FailureReport::Resolved { resolved }) => {
-                for one in resolved {
-                    self.resolved(one).await?;
-                }
-            }
+            Ok(report) => self.take(report).await?,
             // A report of a newer version: it comes back until an update can read it, and
             // becomes a dead letter if none comes.
             Err(error) => {
@@ -56,6 +51,18 @@ impl Retry {
         }
         ports::crash_point("retry.stored");
         Ok(self.outbox.close(blob.as_slice()).await?)
+    }
+
+    pub(crate) async fn take(&self, report: FailureReport) -> Result<(), RetryError> {
+        match report {
+            FailureReport::Failed { failures } => self.failed(failures).await?,
+            FailureReport::Resolved { resolved } => {
+                for one in resolved {
+                    self.resolved(one).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn failed(&self, failures: Vec<Failure>) -> Result<(), RetryError> {
@@ -98,11 +105,7 @@ impl Retry {
     async fn failed_again(&self, report: &Failure) -> Result<(), RetryError> {
         self.change(report, |known| {
             let tried = known.status == FailureStatus::Retrying;
-            let unread = known.is_message() && known.status == FailureStatus::Resolved;
-            (tried || unread).then(|| Failure {
-                resolution: None,
-                ..self.scheduled(known.failed_again(report))
-            })
+            tried.then(|| self.scheduled(known.failed_again(report)))
         })
         .await
     }

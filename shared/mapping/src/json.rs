@@ -78,7 +78,8 @@ impl<'a> Visitor<'a> for Strict {
     }
 }
 
-/// The raw values of some fields of a JSON object, in the order of `names`.
+/// The raw values of some fields of a JSON object, in the order of `names`. One that comes
+/// twice is an error: which of them is meant cannot be known.
 pub fn fields<'a, const N: usize>(
     object: &'a [u8],
     names: [&str; N],
@@ -99,7 +100,12 @@ pub fn fields<'a, const N: usize>(
             let mut found = [None; N];
             while let Some(Name(name)) = map.next_key()? {
                 match self.0.iter().position(|wanted| *wanted == name) {
-                    Some(at) => found[at] = Some(map.next_value::<&RawValue>()?.get()),
+                    Some(at) => {
+                        let value = map.next_value::<&RawValue>()?.get();
+                        if found[at].replace(value).is_some() {
+                            return Err(A::Error::custom(format_args!("`{name}` comes twice")));
+                        }
+                    }
                     None => drop(map.next_value::<IgnoredAny>()?),
                 }
             }
@@ -237,6 +243,14 @@ mod tests {
         }
         let long = format!(r#"{{"{0}":1,"{0}":2}}"#, "x".repeat(10_000));
         assert!(check(long.as_bytes()).unwrap_err().to_string().len() < 200);
+    }
+
+    #[test]
+    fn what_comes_twice_is_an_error_only_where_it_is_wanted() {
+        let page = br#"{"value": [1], "x": 1, "x": 2, "value": []}"#;
+        let error = fields(page, ["value"]).unwrap_err();
+        assert!(error.to_string().contains("`value` comes twice"), "{error}");
+        assert!(fields(page, ["y"]).is_ok());
     }
 
     #[test]

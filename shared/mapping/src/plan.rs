@@ -95,6 +95,9 @@ pub struct Plan {
     pub(crate) digest: String,
     pub(crate) names: Names,
     pub(crate) columns: Vec<Column>,
+    /// The fields that the key columns take, in their order, and their slots.
+    pub(crate) key_names: Names,
+    pub(crate) key_slots: Vec<usize>,
     pub(crate) key_fields: Vec<String>,
     pub(crate) version: Option<usize>,
     pub(crate) version_kind: VersionKind,
@@ -148,18 +151,22 @@ impl Plan {
         if problems.iter().any(PlanProblem::is_error) {
             return (None, problems);
         }
+        let table = table::table(map, &types);
+        let (key_names, key_slots) = key_fields(&table, &columns, &names);
         let plan = Self {
             map: map.name.clone(),
             digest: map.digest(),
             names,
             columns,
+            key_names,
+            key_slots,
             key_fields: map.from.key.clone(),
             version,
             version_kind: map.from.version.kind,
             filter,
             deleted,
             whole,
-            table: Arc::new(table::table(map, &types)),
+            table: Arc::new(table),
         };
         (Some(plan), problems)
     }
@@ -197,6 +204,18 @@ impl Plan {
     pub fn orders_by_arrival(&self) -> bool {
         self.version_kind == VersionKind::Arrival
     }
+}
+
+/// The fields that the key columns take, and their slots among all fields.
+fn key_fields(table: &TableSpec, columns: &[Column], names: &Names) -> (Names, Vec<usize>) {
+    let (mut fields, mut slots) = (Names::default(), Vec::with_capacity(table.key.len()));
+    for column in table.key.iter().filter_map(|at| columns.get(*at)) {
+        if let Origin::Slot(slot, _) = column.origin {
+            fields.slot(names.name(slot));
+            slots.push(slot);
+        }
+    }
+    (fields, slots)
 }
 
 struct Compiler {

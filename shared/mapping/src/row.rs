@@ -267,14 +267,26 @@ impl Plan {
         }
     }
 
-    /// The key of a change as people write it, as far as it can be read.
+    /// The key of a change as people write it, whatever else of the record cannot be read. One
+    /// that does not convert is shown as it stands in the record.
     #[must_use]
     pub fn key_of(&self, change: &Change) -> Option<String> {
-        let mut slots = Vec::new();
-        split(&change.raw, &self.names, &mut slots).ok()?;
+        let mut found = Vec::new();
+        split(&change.raw, &self.key_names, &mut found).ok()?;
+        let mut slots = vec![None; self.names.len()];
+        for (slot, raw) in self.key_slots.iter().zip(&found) {
+            slots[*slot] = *raw;
+        }
         let mut cells = vec![Value::Missing; self.columns.len()];
-        self.fill_key(&slots, &mut cells).ok()?;
-        Some(key_text(self.table.key_cells(&cells)))
+        if self.fill_key(&slots, &mut cells).is_ok() {
+            return Some(key_text(self.table.key_cells(&cells)));
+        }
+        let as_it_stands = |raw: Option<&str>| {
+            let raw = raw.filter(|raw| *raw != "null")?;
+            Some(Value::Text(scalar_text(raw).ok()?.into_owned().into()))
+        };
+        let parts: Option<Vec<Value<'_>>> = found.into_iter().map(as_it_stands).collect();
+        parts.map(|parts| key_text(&parts))
     }
 
     /// The key of a change as a row with its key cells only, and its version, as far as both

@@ -1,5 +1,7 @@
 //! Logs: a message that can be read alone, identifiers as fields, units in field names.
 
+use std::io::{self, IsTerminal};
+
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::env;
@@ -20,12 +22,12 @@ pub fn init_tracing(format: LogFormat, default: &str) {
     let filter = EnvFilter::try_new(&directives).unwrap_or_else(|_| EnvFilter::new(default));
     let builder = fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
         .with_target(false);
     // An error means that a subscriber is set already, which is what repeating it does.
     let _ = match format {
         LogFormat::Text => builder
-            .with_ansi(env::optional("NO_COLOR").is_none())
+            .with_ansi(io::stderr().is_terminal() && env::optional("NO_COLOR").is_none())
             .try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };

@@ -2,6 +2,7 @@
 
 mod deployment;
 mod hooks;
+mod process;
 mod project;
 mod reality;
 mod service;
@@ -9,6 +10,7 @@ mod targets;
 
 pub(crate) use deployment::{Deployment, at_rest, name, query};
 pub(crate) use hooks::{notify, now, send, signed};
+pub(crate) use process::{Up, run};
 pub(crate) use project::Project;
 pub(crate) use reality::{assert_equal, differences, differences_of};
 pub(crate) use service::Service;

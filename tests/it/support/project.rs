@@ -37,13 +37,12 @@ impl Project {
         std::fs::write(folder.join(name), text).expect("a writable folder");
     }
 
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Where it is.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     pub(crate) fn paths(&self) -> Paths {

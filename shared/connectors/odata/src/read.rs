@@ -312,8 +312,8 @@ impl OdataSource {
             for raw in some {
                 wanted.push(self.key_values(raw)?);
             }
-            let mut rows = self.fetch_some(&fields, &wanted).await?;
-            found.extend(wanted.iter().map(|key| rows.remove(&normal(key))));
+            let rows = self.fetch_some(&fields, &wanted).await?;
+            found.extend(wanted.iter().map(|key| pick(&rows, &wanted, key)));
         }
         Ok(found)
     }
@@ -342,7 +342,7 @@ impl OdataSource {
             let answer = self.client.call(&call).await?;
             let page = page::parse(&answer, false)?;
             for raw in page.records {
-                rows.insert(normal(&self.key_values(&raw)?), raw);
+                rows.insert(self.key_values(&raw)?, raw);
             }
             let Some(link) = page.next else {
                 return Ok(rows);
@@ -373,13 +373,49 @@ impl OdataSource {
     }
 }
 
-/// Keys are compared without regard to case: GUIDs are written both ways.
-fn normal(key: &[String]) -> Vec<String> {
-    key.iter().map(|part| part.to_lowercase()).collect()
+/// The row of a key. A service may write it otherwise than it was asked for, as GUIDs are
+/// written in both cases; a row that has the name of another key that was asked for is its.
+fn pick(
+    rows: &HashMap<Vec<String>, Bytes>,
+    wanted: &[Vec<String>],
+    key: &Vec<String>,
+) -> Option<Bytes> {
+    if let Some(row) = rows.get(key) {
+        return Some(row.clone());
+    }
+    let normal =
+        |key: &[String]| -> Vec<String> { key.iter().map(|part| part.to_lowercase()).collect() };
+    let same = |other: &&Vec<String>| normal(other) == normal(key) && !wanted.contains(other);
+    let other = rows.keys().find(same)?;
+    rows.get(other).cloned()
 }
 
 /// Whether a refusal says that a token is too old. The standard has 410 for that; Dataverse
 /// answers 400 with a code of its own.
 fn is_expired(what: &str) -> bool {
     what.contains("0x80044352") || what.contains("ExpiredVersionStamp")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_differ_only_in_case_are_not_mixed_up() {
+        let key = |text: &str| vec![text.to_owned()];
+        let row = |text: &str| (key(text), Bytes::from(text.to_owned()));
+        let pick = |rows: &[&str], wanted: &[&str], asked: &str| {
+            let rows = rows.iter().map(|text| row(text)).collect();
+            let wanted: Vec<_> = wanted.iter().map(|text| key(text)).collect();
+            pick(&rows, &wanted, &key(asked)).map(|found| String::from_utf8(found.into()).unwrap())
+        };
+        assert_eq!(pick(&["a", "A"], &["a", "A"], "a").unwrap(), "a");
+        assert_eq!(pick(&["a", "A"], &["a", "A"], "A").unwrap(), "A");
+        assert_eq!(pick(&["AB-1"], &["ab-1"], "ab-1").unwrap(), "AB-1");
+        assert_eq!(
+            pick(&["A"], &["a", "A"], "a"),
+            None,
+            "`a` is gone, `A` is another row"
+        );
+    }
 }

@@ -1,0 +1,88 @@
+//! Failures that are whole queue messages, because nothing in them could be read.
+
+use jiff::Timestamp;
+use model::{
+    Cause, ErrorClass, Failure, FailureReport, FailureStatus, Outcome, Pack, QueueName, Resolution,
+    decode_pack,
+};
+use ports::{CheckpointError, Outgoing, Stored};
+use runtime::OutboxError;
+
+use crate::{Retry, RetryError};
+
+impl Retry {
+    /// Reads a message once more: this version may know it, or a person may have mended it.
+    /// The changes in it become failures of their own, which are due at once.
+    pub(crate) async fn reread(
+        &self,
+        stored: Stored<Failure>,
+        now: Timestamp,
+    ) -> Result<(), RetryError> {
+        let message = stored.value;
+        let next = match decode_pack(&message.raw) {
+            Ok(pack) => {
+                self.failures.put_new(&self.unpacked(&pack, now)).await?;
+                ports::crash_point("retry.unpacked");
+                let said = format!("its {} changes are tried by themselves", pack.changes.len());
+                ended(message, now, said)
+            }
+            Err(_) if serde_json::from_str::<FailureReport>(&message.raw).is_ok() => {
+                let report = Outgoing::new(message.raw.clone());
+                let queue = self.outbox.queue();
+                let sent = queue.send(QueueName::Failures, vec![report]).await;
+                sent.map_err(OutboxError::from)?;
+                ended(
+                    message,
+                    now,
+                    "it is a report of failures, and is taken in now".into(),
+                )
+            }
+            Err(error) => Failure {
+                cause: Cause {
+                    message: format!("it still cannot be read: {error}"),
+                    ..message.cause.clone()
+                },
+                status: FailureStatus::Open,
+                due: None,
+                attempts: message.attempts + 1,
+                last: now,
+                ..message
+            },
+        };
+        match self.failures.put(Some(stored.revision), &next).await {
+            // Somebody else has it.
+            Ok(_) | Err(CheckpointError::Conflict { .. }) => Ok(()),
+            Err(CheckpointError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// The changes of a pack as failures. Those that were failures before are kept already.
+    fn unpacked(&self, pack: &Pack, now: Timestamp) -> Vec<Failure> {
+        let message = "it was in a message that could not be read, and is tried now";
+        let cause = Cause::new(ErrorClass::Transient, "unread", message);
+        (0..pack.changes.len())
+            .filter(|at| pack.changes[*at].failure.is_none())
+            .map(|at| Failure {
+                status: FailureStatus::Waiting,
+                due: Some(now),
+                attempts: 0,
+                ..self.of_pack(pack, at, &cause)
+            })
+            .collect()
+    }
+}
+
+/// A message that has nothing left to say: what is in it stands for itself in the books.
+fn ended(message: Failure, now: Timestamp, reason: String) -> Failure {
+    Failure {
+        status: FailureStatus::Resolved,
+        due: None,
+        weight: 0,
+        resolution: Some(Resolution {
+            outcome: Outcome::Unchanged,
+            at: now,
+            reason: Some(reason),
+        }),
+        ..message
+    }
+}

@@ -1,0 +1,108 @@
+//! The command as a process of its own.
+
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
+};
+
+use super::Project;
+
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Said {
+    /// What it said as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+}
+
+fn command(project: &Project, args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_syncline-under-test"));
+    command
+        .arg("--project")
+        .arg(project.folder())
+        .args(args)
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(project: &Project, args: &[&str]) -> Said {
+    let done = command(project, args, &[])
+        .output()
+        .await
+        .expect("a process");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    Said {
+        code: done.status.code(),
+        out: text(done.stdout),
+        err: text(done.stderr),
+    }
+}
+
+/// A `syncline up` of its own, which dies with this value.
+#[derive(Debug)]
+pub(crate) struct Up {
+    process: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+impl Up {
+    /// Starts one and waits until it takes webhooks.
+    pub(crate) async fn start(project: &Project, env: &[(&str, &str)]) -> Self {
+        let mut up = Self::spawn(project, env);
+        loop {
+            let line = up.lines.next_line().await.expect("text");
+            let line = line.expect("`up` has ended before it took webhooks");
+            if line.contains("webhooks are taken at") {
+                return up;
+            }
+        }
+    }
+
+    /// Starts one without waiting for anything.
+    pub(crate) fn spawn(project: &Project, env: &[(&str, &str)]) -> Self {
+        let mut process = command(project, &["up", "--listen", "127.0.0.1:0"], env)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let stderr = process.stderr.take().expect("its log");
+        Self {
+            process,
+            lines: BufReader::new(stderr).lines(),
+        }
+    }
+
+    /// Kills it, as a loss of power would.
+    pub(crate) async fn kill(mut self) {
+        self.process.kill().await.expect("a process to kill");
+    }
+
+    /// Asks it to stop; returns its exit code.
+    pub(crate) async fn stop(mut self) -> Option<i32> {
+        let id = self
+            .process
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()));
+        kill_process(id.expect("a process"), Signal::TERM).expect("a process to stop");
+        self.ended().await
+    }
+
+    /// Waits for its end; returns its exit code, or nothing if it was killed.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        while let Ok(Some(_)) = self.lines.next_line().await {}
+        self.process.wait().await.expect("a process").code()
+    }
+}
