@@ -57,7 +57,8 @@ impl Database {
         config
             .connect_timeout(limits.timeout)
             .tcp_user_timeout(limits.timeout)
-            .keepalives_idle(limits.timeout);
+            // The system counts these in whole seconds, and refuses none.
+            .keepalives_idle(limits.timeout.max(Duration::from_secs(1)));
         let place: Arc<str> = place(&config).into();
         let dialler = Dialler {
             config,

@@ -1,7 +1,5 @@
 //! The suite of the target port, on a PostgreSQL server.
 
-#![cfg(test)]
-
 use connector_postgres::{Database, PostgresTarget};
 use definition::Limits;
 use ports::{

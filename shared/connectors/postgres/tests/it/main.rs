@@ -1,0 +1,13 @@
+//! PostgreSQL as a target and a source, on a real server.
+
+#![cfg(test)]
+#![expect(clippy::too_many_lines, reason = "tables of cases are long")]
+
+mod bulk;
+mod contract;
+mod refusals;
+mod support;
+mod tables;
+mod trouble;
+mod types;
+mod writers;
