@@ -75,7 +75,10 @@ async fn a_body_in_another_encoding_is_refused() {
         &b"{\"type\":\"order.updated\",\"data\":{\"Status\":\"M\xfcller\"}}"[..],
         b"\xff\xfe{\x00}\x00",
     ] {
-        assert_malformed(&deployment.post("crm", &[], body).await, "not UTF-8");
+        assert_malformed(
+            &deployment.post("crm", &[], body).await,
+            "JSON that everybody reads",
+        );
     }
     assert_eq!(
         deployment.books("orders").await.read,
@@ -134,7 +137,7 @@ async fn a_body_of_four_megabytes_is_taken_and_a_larger_one_is_not() {
         (413, &json!("body-too-large"))
     );
     let message = answer["error"]["message"].as_str().unwrap();
-    assert!(message.contains("4194304 are allowed"), "{message}");
+    assert!(message.contains("4194304 bytes"), "{message}");
     deployment.settle().await;
     assert_equal(&crm, &deployment.project.warehouse());
     let store = deployment.project.database(".syncline/syncline.db");
@@ -148,7 +151,6 @@ async fn a_body_of_four_megabytes_is_taken_and_a_larger_one_is_not() {
 async fn a_record_that_is_bad_inside_is_taken_and_becomes_a_failure() {
     let crm = small_crm().await;
     let deployment = loaded(&crm).await;
-    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     let bodies = [
         (
             r#"{"type":"order.updated","data":{"OrderNo":null,"Status":"x"}}"#.to_owned(),
@@ -157,10 +159,6 @@ async fn a_record_that_is_bad_inside_is_taken_and_becomes_a_failure() {
         (
             r#"{"type":"order.updated","data":{"OrderNo":"A-1","Status":"x"}}"#.to_owned(),
             "wrong-type",
-        ),
-        (
-            r#"{"type":"order.updated","data":{"OrderNo":1,"OrderNo":2}}"#.to_owned(),
-            "duplicate-field",
         ),
         (
             r#"{"type":"order.updated","data":{"OrderNo":1}}"#.to_owned(),
@@ -173,10 +171,6 @@ async fn a_record_that_is_bad_inside_is_taken_and_becomes_a_failure() {
         (
             r#"{"type":"order.updated","date":{"OrderNo":1}}"#.to_owned(),
             "field-missing",
-        ),
-        (
-            format!(r#"{{"type":"order.updated","data":{{"OrderNo":{deep}}}}}"#),
-            "wrong-type",
         ),
         (
             r#"{"type":"order.deleted","data":{"OrderId":1}}"#.to_owned(),
@@ -212,22 +206,30 @@ async fn a_record_that_is_bad_inside_is_taken_and_becomes_a_failure() {
 }
 
 #[tokio::test]
-async fn an_event_that_does_not_say_what_it_is_does_not_vanish() {
+async fn what_two_readers_could_read_differently_is_refused() {
     let crm = small_crm().await;
     let deployment = loaded(&crm).await;
-    let twice = br#"{"type":"order.updated","type":"order.deleted","data":{"OrderNo":100001}}"#;
-    let (status, answer) = post(&deployment, "msg_twice", twice).await;
-    // It may have been meant for any of the three maps at this endpoint.
-    assert_eq!((status, &answer["accepted"]), (202, &json!(3)), "{answer}");
-    deployment.settle().await;
-    for map in ["accounts", "contacts", "orders"] {
-        let failures = deployment.failures(map).await;
-        assert_eq!(failures.len(), 1, "{map}");
-        assert!(
-            failures[0].raw.contains("order.deleted"),
-            "it shows the event"
-        );
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    let bodies = [
+        (
+            r#"{"type":"order.updated","type":"order.deleted","data":{"OrderNo":100001}}"#
+                .to_owned(),
+            "`type` is there twice",
+        ),
+        (
+            r#"{"type":"order.updated","data":{"OrderNo":1,"OrderNo":2}}"#.to_owned(),
+            "`OrderNo` is there twice",
+        ),
+        (
+            format!(r#"{{"type":"order.updated","data":{{"OrderNo":{deep}}}}}"#),
+            "recursion limit",
+        ),
+    ];
+    for (at, (body, said)) in bodies.iter().enumerate() {
+        let answer = post(&deployment, &format!("msg_{at}"), body.as_bytes()).await;
+        assert_malformed(&answer, said);
     }
+    deployment.settle().await;
     assert_equal(&crm, &deployment.project.warehouse());
     // An event of a kind that no map names is somebody else's business.
     let (status, answer) = post(

@@ -2,7 +2,10 @@
 
 use model::MapState;
 
-use crate::support::{Deployment, Project, Up, assert_equal, run, small_crm};
+use sample_crm::Set;
+use serde_json::json;
+
+use crate::support::{DEMO, Deployment, Project, Up, assert_equal, run, run_with, small_crm};
 
 #[tokio::test]
 async fn a_second_up_on_a_data_folder_is_refused_and_harms_nothing() {
@@ -61,4 +64,38 @@ async fn two_ups_that_start_at_once_leave_exactly_one() {
     let load = run(&project, &["load", "--all"]).await;
     assert_eq!(load.code, Some(0), "{load:#?}");
     assert_equal(&crm, &project.warehouse());
+}
+
+#[tokio::test]
+async fn a_record_that_kills_the_worker_in_a_bulk_load_is_found_and_its_neighbours_are_loaded() {
+    let crm = small_crm().await;
+    let fatal = crm.keys(Set::Orders)[13].clone();
+    crm.write(Set::Orders, &fatal, &json!({ "Status": "fatal status" }));
+    let project = Project::new(&DEMO.replace("{url}", &crm.url()));
+    let kills = [("SYNCLINE_CRASH_ON", "fatal status")];
+    let mut deaths = 0;
+    let load = loop {
+        let load = run_with(&project, &["load", "orders"], &kills).await;
+        if load.code.is_some() {
+            break load;
+        }
+        deaths += 1;
+        assert!(deaths < 40, "the record is not found");
+    };
+    // The load has come to its end, with one failure.
+    assert_eq!(load.code, Some(5), "{load:#?}");
+    let deployment = Deployment::open(project);
+    let failures = deployment.failures("orders").await;
+    let found: Vec<_> = failures
+        .iter()
+        .map(|one| (one.key.as_deref(), one.cause.code.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [(Some(fatal.as_str()), "poison")],
+        "after {deaths} deaths"
+    );
+    let rows = deployment.query("SELECT count(*) FROM orders");
+    assert_eq!(rows, [[(crm.keys(Set::Orders).len() - 1).to_string()]]);
+    deployment.assert_balanced().await;
 }

@@ -154,14 +154,13 @@ impl<'a> Bisect<'a> {
 
     async fn try_part(&self, part: Range<usize>) -> Result<Vec<Verdict>, Stop> {
         let pack = &self.item.pack;
+        let mut head = pack.head.clone();
+        // A bulk load writes each pack once, by its name: a part must not pass for the whole.
+        if part != (0..pack.changes.len()) {
+            head.id = head.id.part(&part);
+        }
         let changes = pack.changes.get(part).unwrap_or_default().to_vec();
-        let part = Item::part(
-            self.item,
-            Pack {
-                head: pack.head.clone(),
-                changes,
-            },
-        );
+        let part = Item::part(self.item, Pack { head, changes });
         self.apply.write(self.work, &[&part]).await
     }
 }

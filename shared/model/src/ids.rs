@@ -1,6 +1,6 @@
 //! Names people choose and identifiers machines make.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, ops::Range, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -164,6 +164,16 @@ impl RunId {
     }
 }
 
+impl PackId {
+    /// A part of this pack, for who writes packs once each: the same for the same changes of it,
+    /// and different from all other parts and from the whole.
+    #[must_use]
+    pub fn part(self, changes: &Range<usize>) -> Self {
+        let bounds = [changes.start as u64, changes.end as u64].map(u64::to_be_bytes);
+        Self(hash_uuid(&[b"part", self.0.as_bytes(), &bounds.concat()]))
+    }
+}
+
 impl FailureId {
     /// The failure of the change at `index` of `pack`.
     #[must_use]
@@ -202,6 +212,19 @@ mod tests {
             assert_eq!(MapName::new(bad), Err(InvalidName(bad.to_owned())));
             assert!(serde_json::from_value::<MapName>(bad.into()).is_err());
         }
+    }
+
+    #[test]
+    fn each_part_of_a_pack_has_a_name_of_its_own() {
+        let pack = PackId::from_uuid(Uuid::from_u128(7));
+        assert_eq!(pack.part(&(0..4)), pack.part(&(0..4)));
+        let names = [
+            pack,
+            pack.part(&(0..4)),
+            pack.part(&(4..8)),
+            pack.part(&(0..2)),
+        ];
+        assert_eq!(std::collections::HashSet::from(names).len(), 4);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use model::{EncodedPack, Lane, MAX_MESSAGE_BYTES, MapName, PackHead, QueueName};
+use model::{EncodedPack, Lane, MAX_MESSAGE_BYTES, MapName, QueueName};
 use ports::{Blobs, Dedupe, Outgoing, PackEntry, Queue, QueueError, Sent, StoreError};
 use serde::{Deserialize, Serialize};
 

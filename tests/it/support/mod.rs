@@ -10,7 +10,7 @@ mod targets;
 
 pub(crate) use deployment::{Deployment, at_rest, name, query};
 pub(crate) use hooks::{notify, now, send, signed};
-pub(crate) use process::{Up, run};
+pub(crate) use process::{Up, run, run_with};
 pub(crate) use project::Project;
 pub(crate) use reality::{assert_equal, differences, differences_of};
 pub(crate) use service::Service;

@@ -40,7 +40,12 @@ fn command(project: &Project, args: &[&str], env: &[(&str, &str)]) -> Command {
 
 /// Runs a command to its end.
 pub(crate) async fn run(project: &Project, args: &[&str]) -> Said {
-    let done = command(project, args, &[])
+    run_with(project, args, &[]).await
+}
+
+/// Runs a command to its end with something in its environment.
+pub(crate) async fn run_with(project: &Project, args: &[&str], env: &[(&str, &str)]) -> Said {
+    let done = command(project, args, env)
         .output()
         .await
         .expect("a process");
