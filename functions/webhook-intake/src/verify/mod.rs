@@ -44,11 +44,12 @@ impl Check<'_> {
             .ok_or_else(|| Refusal::Missing(name.to_owned()))
     }
 
-    /// Refuses a signed time that is too old, too early or no time.
+    /// Refuses a signed time that is too old, too early or no time. Senders sign whole
+    /// seconds, so whole seconds are compared.
     fn in_time(&self, sent: Option<Timestamp>) -> Result<(), Refusal> {
         let sent = sent.ok_or(Refusal::Timestamp)?;
-        let apart = self.now.duration_since(sent).unsigned_abs();
-        if apart > self.tolerance {
+        let apart = self.now.as_second().abs_diff(sent.as_second());
+        if Duration::from_secs(apart) > self.tolerance {
             Err(Refusal::Timestamp)
         } else {
             Ok(())
