@@ -44,6 +44,22 @@ pub(crate) struct Cursor {
     /// The newest version seen in this read, as it stands in the records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) newest: Option<String>,
+    /// How the next page is asked for.
+    #[serde(default)]
+    pub(crate) paging: Paging,
     /// Finds links that go round in a circle.
     pub(crate) circle: Circle,
+}
+
+/// How one page leads to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Paging {
+    /// By the links of the service, as long as they do not count rows.
+    #[default]
+    Open,
+    /// By what the last page ended with: the links of the service count rows.
+    Keys,
+    /// By the links of the service, whatever they do: it cannot be asked by keys.
+    Links,
 }

@@ -4,6 +4,7 @@
 //! §11.3) and "OData JSON Format" (deleted entities §15.3). Where services differ from them,
 //! the code says which and why.
 
+mod address;
 mod cursor;
 mod deleted;
 mod literal;

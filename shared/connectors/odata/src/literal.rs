@@ -49,6 +49,18 @@ pub(crate) fn and(parts: &[Option<String>]) -> Option<String> {
     }
 }
 
+/// `F eq 'x'`. Some services compare GUIDs as text, which they mostly keep in lower case.
+fn equal(field: &str, text: &str, ty: Option<EdmType>) -> String {
+    let literal = literal(text, ty);
+    let lower = literal.to_ascii_lowercase();
+    let guid = ty == Some(EdmType::Guid) || ty.is_none() && is_guid(text);
+    if guid && lower != literal {
+        format!("({field} eq {literal} or {field} eq {lower})")
+    } else {
+        format!("{field} eq {literal}")
+    }
+}
+
 /// `(K eq 1 and L eq 'x') or (…)` for the keys given; each key has one value per field.
 pub(crate) fn any_of(fields: &[(&str, Option<EdmType>)], keys: &[Vec<String>]) -> String {
     let mut filter = String::new();
@@ -59,7 +71,7 @@ pub(crate) fn any_of(fields: &[(&str, Option<EdmType>)], keys: &[Vec<String>]) -
         let one: Vec<String> = fields
             .iter()
             .zip(key)
-            .map(|((field, ty), value)| format!("{field} eq {}", literal(value, *ty)))
+            .map(|((field, ty), value)| equal(field, value, *ty))
             .collect();
         // Writing to a string cannot fail.
         let _ = write!(filter, "({})", one.join(" and "));
@@ -99,6 +111,15 @@ mod tests {
         assert_eq!(
             any_of(&fields, &keys),
             "(company eq 'usmf' and no eq 1) or (company eq 'demf' and no eq 2)"
+        );
+        let guid = [vec!["6D81597F-0F9F-E711-8122-000D3AA2331C".into()]];
+        assert_eq!(
+            any_of(&[("id", Some(EdmType::Guid))], &guid),
+            "((id eq 6D81597F-0F9F-E711-8122-000D3AA2331C or id eq 6d81597f-0f9f-e711-8122-000d3aa2331c))"
+        );
+        assert_eq!(
+            any_of(&[("id", Some(EdmType::String))], &guid),
+            "(id eq '6D81597F-0F9F-E711-8122-000D3AA2331C')"
         );
         assert_eq!(
             and(&[Some("a".into()), None, Some("b or c".into())]).unwrap(),

@@ -6,18 +6,33 @@ use bytes::Bytes;
 use connector_http::{Answer, Call, Circle, url::add_query};
 use http::HeaderValue;
 use mapping::json;
-use model::{Lane, Op, SliceRange, SourceMark, VersionKind};
+use model::{Lane, Op, SourceMark, VersionKind};
 use ports::{Next, Page, PageRecord, ReadFrom, SourceError};
 
 use crate::{
     OdataSource,
-    cursor::{Cursor, Mark},
+    address::{counts_rows, is_ordered},
+    cursor::{Cursor, Mark, Paging},
     deleted::{Entry, entry},
-    literal::{and, any_of, literal},
+    literal::{and, any_of},
     metadata::EdmType,
     page::{self, PageBody},
     probe::is_tracked,
 };
+
+/// A page that was read, and what it says of the next one.
+struct Read {
+    answer: Answer,
+    body: PageBody,
+    url: url::Url,
+    next: Option<url::Url>,
+    /// Whether the service tracks changes in this read.
+    tracked: bool,
+    /// Whether its link counts rows.
+    counts: bool,
+    /// Whether it was asked for in an order.
+    ordered: bool,
+}
 
 /// Keys per request of [`ports::Source::fetch`]; more would make addresses that servers refuse.
 const KEYS_PER_FETCH: usize = 20;
@@ -35,16 +50,51 @@ impl OdataSource {
             ReadFrom::Rows(_) => None,
             ReadFrom::Mark(mark) => Some(Mark::parse(mark).ok_or_else(expired)?),
         };
+        let cursor = match cursor {
+            Some(text) => serde_json::from_str(text).map_err(|_| expired())?,
+            None => self.first(from, mark.as_ref(), Paging::Open).await?,
+        };
+        let read = self.read_at(from, mark.as_ref(), &cursor).await;
+        let again = match &read {
+            // The service cannot put its keys in order, or not compare them.
+            Err(SourceError::Invalid { what }) if cursor.paging == Paging::Keys => {
+                tracing::warn!(
+                    "a row that is deleted during this read can hide another one: the links of the service count rows, and it cannot be asked by keys: {what}"
+                );
+                Paging::Links
+            }
+            Ok(read) if read.counts && cursor.paging == Paging::Open && !read.ordered => {
+                Paging::Keys
+            }
+            _ => return self.page(read?, mark, cursor),
+        };
+        let cursor = self.first(from, mark.as_ref(), again).await?;
+        match self.read_at(from, mark.as_ref(), &cursor).await {
+            // The very first page cannot be put in order.
+            Err(SourceError::Invalid { .. }) if again == Paging::Keys => {
+                let links = self.first(from, mark.as_ref(), Paging::Links).await?;
+                let read = self.read_at(from, mark.as_ref(), &links).await?;
+                self.page(read, mark, links)
+            }
+            read => self.page(read?, mark, cursor),
+        }
+    }
+
+    /// Reads the page at a cursor and finds out where the next one is.
+    async fn read_at(
+        &self,
+        from: ReadFrom<'_>,
+        mark: Option<&Mark>,
+        cursor: &Cursor,
+    ) -> Result<Read, SourceError> {
+        let url: url::Url = cursor.next.parse().map_err(|_| SourceError::Expired {
+            what: "the place kept in the checkpoint is no address".into(),
+        })?;
         let lane = if mark.is_some() {
             Lane::Live
         } else {
             Lane::Load
         };
-        let cursor = match cursor {
-            Some(text) => serde_json::from_str(text).map_err(|_| expired())?,
-            None => self.first(from, mark.as_ref()).await?,
-        };
-        let url: url::Url = cursor.next.parse().map_err(|_| expired())?;
         let mut call = Self::call(url, lane);
         call.headers
             .insert("prefer", self.preferences(cursor.tracked));
@@ -54,7 +104,31 @@ impl OdataSource {
             }
             answer => answer?,
         };
-        self.page(&answer, &call.url, mark, cursor)
+        let by_link = matches!(mark, Some(Mark::Delta { .. }));
+        let tracked = by_link || is_tracked(&answer);
+        let body = page::parse(&answer, by_link)?;
+        let link = match &body.next {
+            Some(link) => Some(self.client.follow(&call.url, link)?),
+            None => None,
+        };
+        let counts = !tracked && link.as_ref().is_some_and(counts_rows);
+        let ordered = is_ordered(&call.url);
+        let next = match body.records.last() {
+            Some(last) if counts && ordered && cursor.paging != Paging::Links => {
+                let keyed = self.beyond(from, mark, last).await?;
+                keyed.filter(|keyed| *keyed != call.url).or(link)
+            }
+            _ => link,
+        };
+        Ok(Read {
+            answer,
+            body,
+            url: call.url,
+            next,
+            tracked,
+            counts,
+            ordered,
+        })
     }
 
     fn preferences(&self, tracked: bool) -> HeaderValue {
@@ -68,124 +142,28 @@ impl OdataSource {
         HeaderValue::from_str(&preferences.join(",")).unwrap_or(HeaderValue::from_static(""))
     }
 
-    /// The address of the first page.
-    async fn first(&self, from: ReadFrom<'_>, mark: Option<&Mark>) -> Result<Cursor, SourceError> {
-        let start = |next: String, tracked| Cursor {
-            next,
-            tracked,
-            newest: None,
-            circle: Circle::default(),
-        };
-        if let Some(Mark::Delta { link }) = mark {
-            return Ok(start(link.clone(), true));
-        }
-        let range = match from {
-            ReadFrom::Rows(range) => range,
-            ReadFrom::Mark(_) => None,
-        };
-        let tracked = range.is_none() && mark.is_none() && self.may_track();
-        let since = match mark {
-            Some(Mark::Cursor { at: Some(at), .. }) => Some(self.since(at)?),
-            _ => None,
-        };
-        let in_range = match range {
-            Some(range) => Some(self.in_range(range).await?),
-            None => None,
-        };
-        let ordered = since.is_some();
-        let filter = and(&[since, in_range, self.stream.condition.clone()]);
-        let mut url = self.url()?;
-        let select = self.select();
-        let order = self.order();
-        let mut query: Vec<(&str, &str)> = Vec::new();
-        if !select.is_empty() {
-            query.push(("$select", &select));
-        }
-        if let Some(filter) = &filter {
-            query.push(("$filter", filter));
-        }
-        if ordered {
-            query.push(("$orderby", &order));
-        }
-        add_query(&mut url, &query);
-        Ok(start(url.into(), tracked))
-    }
-
-    fn select(&self) -> String {
-        self.stream.select.join(",")
-    }
-
-    /// Oldest change first, and a complete order, so that no page boundary hides a record.
-    fn order(&self) -> String {
-        let version = self
-            .stream
-            .version
-            .iter()
-            .map(|(field, _)| format!("{field} asc"));
-        let keys = self.stream.key.iter().map(|key| format!("{key} asc"));
-        version.chain(keys).collect::<Vec<_>>().join(",")
-    }
-
-    /// Everything at or after a version, less the overlap: rows that were committed late, or
-    /// by a server whose clock is behind, carry an older time than rows already read.
-    fn since(&self, at: &str) -> Result<String, SourceError> {
-        let Some((field, kind)) = &self.stream.version else {
-            return Err(SourceError::Expired {
-                what: "the map has no version field any more".into(),
-            });
-        };
-        let time: Option<jiff::Timestamp> =
-            at.parse().ok().filter(|_| *kind != VersionKind::Integer);
-        let value = match time {
-            Some(time) => time
-                .saturating_sub(self.stream.overlap)
-                .map_or(at.to_owned(), |time| time.to_string()),
-            None => at.to_owned(),
-        };
-        Ok(format!("{field} ge {value}"))
-    }
-
-    async fn in_range(&self, range: &SliceRange) -> Result<String, SourceError> {
-        let ty = self.field_type(&range.field).await?;
-        let field = &range.field;
-        let from = range
-            .from
-            .as_ref()
-            .map(|from| format!("{field} ge {}", literal(from, ty)));
-        let to = range
-            .to
-            .as_ref()
-            .map(|to| format!("{field} lt {}", literal(to, ty)));
-        let inside = and(&[from.clone(), to]).unwrap_or_default();
-        // Rows without a value are in no range: the first one takes them.
-        Ok(match from {
-            None if !self.stream.key.contains(field) => format!("({inside}) or {field} eq null"),
-            _ => inside,
-        })
-    }
-
     fn page(
         &self,
-        answer: &Answer,
-        url: &url::Url,
+        read: Read,
         mark: Option<Mark>,
         mut cursor: Cursor,
     ) -> Result<Page, SourceError> {
+        let Read {
+            answer, body, url, ..
+        } = read;
         let by_link = matches!(mark, Some(Mark::Delta { .. }));
-        cursor.tracked = by_link || is_tracked(answer);
-        let PageBody {
-            records,
-            next,
-            delta,
-        } = page::parse(answer, by_link)?;
+        cursor.tracked = read.tracked;
+        if read.counts && cursor.paging == Paging::Open {
+            cursor.paging = Paging::Keys;
+        }
+        let PageBody { records, delta, .. } = body;
         if mark.is_some() && !by_link {
             self.note_newest(&records, &mut cursor);
         }
-        let records = self.records(answer, records, by_link);
+        let records = self.records(&answer, records, by_link);
         let observed = answer.asked.as_microsecond();
-        let next = match next {
-            Some(link) => {
-                let target = self.client.follow(url, &link)?;
+        let next = match read.next {
+            Some(target) => {
                 let Some(circle) = cursor.circle.step(target.as_str()) else {
                     return Err(SourceError::Invalid {
                         what: format!(
@@ -201,7 +179,7 @@ impl OdataSource {
                 };
                 Next::Page(serde_json::to_string(&cursor).unwrap_or_default())
             }
-            None => Next::End(self.end(url, mark, delta, cursor.newest)?),
+            None => Next::End(self.end(&url, mark, delta, cursor.newest)?),
         };
         Ok(Page {
             records,
