@@ -7,6 +7,7 @@ mod project;
 mod reality;
 mod service;
 mod targets;
+mod third_party;
 
 pub(crate) use deployment::{Deployment, at_rest, name, query};
 pub(crate) use hooks::{notify, now, send, signed};
@@ -14,6 +15,7 @@ pub(crate) use process::{Up, run, run_with};
 pub(crate) use project::Project;
 pub(crate) use reality::{assert_equal, differences, differences_of};
 pub(crate) use service::Service;
+pub(crate) use third_party::{Served, ThirdParty, client};
 
 use sample_crm::{SampleCrm, Size};
 
