@@ -8,6 +8,7 @@ use model::{
     plan_key, slice_key, slice_prefix,
 };
 use ports::{CheckpointError, CheckpointsExt, Stored};
+use runtime::TransitionError;
 
 use crate::{InitialLoad, LoadError};
 
@@ -35,14 +36,15 @@ impl InitialLoad {
         }
         let mode = self.prepare(defined, next, replaces_mark).await?;
         ports::crash_point("load.planned");
-        self.states
-            .transition(
-                map,
-                MapEvent::Load {
-                    bulk: mode == LoadMode::Bulk,
-                },
-            )
-            .await?;
+        let begun = MapEvent::Load {
+            generation: next,
+            bulk: mode == LoadMode::Bulk,
+        };
+        match self.states.transition(map, begun).await {
+            // Another worker got the same job and was faster; it may die before the slices.
+            Err(TransitionError::Illegal(_)) if self.states.get(map).await?.generation == next => {}
+            begun => drop(begun?),
+        }
         ports::crash_point("load.started");
         tracing::info!(map.name = %map, "load {next} of map `{map}` has begun, {mode:?}");
         self.send_slices(map, next).await

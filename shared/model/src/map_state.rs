@@ -51,6 +51,9 @@ impl fmt::Display for MapState {
 pub enum MapEvent {
     /// A load begins; it makes a new generation.
     Load {
+        /// Its generation, the one after the newest. One job for it may come to two workers:
+        /// only one of them begins it.
+        generation: u32,
         /// Whether the load writes in bulk, so that live changes have to wait for its end.
         bulk: bool,
     },
@@ -153,9 +156,12 @@ impl MapRecord {
         };
         match (event, self.state) {
             (MapEvent::Load { .. }, Paused) => return refuse("be loaded; resume it first"),
-            (MapEvent::Load { bulk }, _) => {
+            (MapEvent::Load { generation, .. }, _) if generation != self.generation + 1 => {
+                return refuse("begin this load: it has begun already");
+            }
+            (MapEvent::Load { generation, bulk }, _) => {
                 next.state = Initializing;
-                next.generation += 1;
+                next.generation = generation;
                 next.bulk = bulk;
             }
             (MapEvent::Loaded, Stopped | Initializing) => {
@@ -210,6 +216,10 @@ mod tests {
             })
     }
 
+    fn load(generation: u32, bulk: bool) -> MapEvent {
+        MapEvent::Load { generation, bulk }
+    }
+
     fn pause() -> MapEvent {
         MapEvent::Pause {
             reason: "maintenance".into(),
@@ -224,9 +234,8 @@ mod tests {
 
     #[test]
     fn the_common_way() {
-        let load = MapEvent::Load { bulk: true };
         let record = walk(&[
-            load,
+            load(1, true),
             MapEvent::Loaded,
             MapEvent::Released,
             pause(),
@@ -239,9 +248,9 @@ mod tests {
 
     #[test]
     fn live_changes_wait_for_a_bulk_load_and_pass_any_other() {
-        let bulk = walk(&[MapEvent::Load { bulk: true }]).unwrap();
+        let bulk = walk(&[load(1, true)]).unwrap();
         assert!(bulk.applies(Lane::Load) && !bulk.applies(Lane::Live) && !bulk.pulls());
-        let guarded = walk(&[MapEvent::Load { bulk: false }]).unwrap();
+        let guarded = walk(&[load(1, false)]).unwrap();
         assert!(Lane::ALL.into_iter().all(|lane| guarded.applies(lane)) && guarded.pulls());
         let after = bulk.after(MapEvent::Loaded, Timestamp::UNIX_EPOCH).unwrap();
         assert!(after.applies(Lane::Live) && after.pulls());
@@ -249,13 +258,13 @@ mod tests {
 
     #[test]
     fn a_load_paused_half_way_goes_on_loading() {
-        let record = walk(&[MapEvent::Load { bulk: true }, pause(), MapEvent::Resume]).unwrap();
+        let record = walk(&[load(1, true), pause(), MapEvent::Resume]).unwrap();
         assert_eq!(record.state, MapState::Initializing);
     }
 
     #[test]
     fn a_load_that_ends_while_paused_leaves_the_map_paused() {
-        let record = walk(&[MapEvent::Load { bulk: true }, pause(), MapEvent::Loaded]).unwrap();
+        let record = walk(&[load(1, true), pause(), MapEvent::Loaded]).unwrap();
         assert_eq!(record.state, MapState::Paused);
         let record = record
             .after(MapEvent::Resume, Timestamp::UNIX_EPOCH)
@@ -265,14 +274,18 @@ mod tests {
 
     #[test]
     fn a_broken_map_that_is_paused_remembers_where_it_was() {
-        let record = walk(&[
-            MapEvent::Load { bulk: true },
-            broken(),
-            pause(),
-            MapEvent::Resume,
-        ])
-        .unwrap();
+        let record = walk(&[load(1, true), broken(), pause(), MapEvent::Resume]).unwrap();
         assert_eq!(record.state, MapState::Initializing);
+    }
+
+    #[test]
+    fn a_load_begins_once() {
+        assert_eq!(
+            walk(&[load(1, true), load(2, false)]).unwrap().generation,
+            2
+        );
+        assert!(walk(&[load(1, true), load(1, true)]).is_err());
+        assert!(walk(&[load(2, true)]).is_err());
     }
 
     #[test]
@@ -281,13 +294,6 @@ mod tests {
         assert!(walk(&[MapEvent::Released]).is_err());
         assert!(walk(&[pause(), pause()]).is_err());
         assert!(walk(&[pause(), broken()]).is_err());
-        assert!(
-            walk(&[
-                MapEvent::Load { bulk: true },
-                pause(),
-                MapEvent::Load { bulk: false }
-            ])
-            .is_err()
-        );
+        assert!(walk(&[load(1, true), pause(), load(2, false)]).is_err());
     }
 }

@@ -44,9 +44,13 @@ impl Operations {
     /// Begins a load of a map; returns the number it will have.
     pub async fn load(&self, map: &MapName) -> Result<u32, OperationError> {
         let record = self.states.get(map).await?;
+        let begun = MapEvent::Load {
+            generation: record.generation + 1,
+            bulk: false,
+        };
         // Found out now, and not only by the function that does it.
         record
-            .after(MapEvent::Load { bulk: false }, self.clock.now())
+            .after(begun, self.clock.now())
             .map_err(|error| OperationError::Transition {
                 map: map.clone(),
                 source: error.into(),
