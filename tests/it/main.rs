@@ -9,6 +9,7 @@ mod bad_sources;
 mod bad_targets;
 mod cap;
 mod crash;
+mod events;
 mod flows;
 mod full_store;
 mod order;
