@@ -85,11 +85,9 @@ pub(crate) fn of_answer(answer: &Answer, asked: Asked, now: Timestamp) -> Verdic
         _ => false,
     };
     if wrong_address {
-        let error = match answer.clone().good(now) {
-            Err(error) => error.to_string(),
-            Ok(_) => answer.sentence(),
-        };
-        let what = format!("{error}: check the paths in `to.http`");
+        let trouble = answer.trouble(now).map(|error| error.to_string());
+        let trouble = trouble.unwrap_or_else(|| answer.sentence());
+        let what = format!("{trouble}: check the paths in `to.http`");
         return Verdicts::All(Verdict::Stop(TargetError::Schema { what }));
     }
     let mut verdict = of_status(answer.status, asked, answer.sentence());

@@ -26,16 +26,16 @@ impl Answer {
     /// The answer, if its status says that all is well; else the error that it is. `now` is
     /// the time of the answer.
     pub fn good(self, now: Timestamp) -> Result<Self, SourceError> {
-        if self.status.is_success() {
-            return Ok(self);
-        }
-        Err(respond::status_error(
-            &self.what,
-            self.status,
-            &self.headers,
-            &self.body,
-            now,
-        ))
+        self.trouble(now).map_or(Ok(self), Err)
+    }
+
+    /// The error that the answer is, if its status does not say that all is well.
+    #[must_use]
+    pub fn trouble(&self, now: Timestamp) -> Option<SourceError> {
+        let bad = !self.status.is_success();
+        bad.then(|| {
+            respond::status_error(&self.what, self.status, &self.headers, &self.body, now)
+        })
     }
 
     /// What was called and what was answered, in one sentence.

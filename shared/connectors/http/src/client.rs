@@ -237,10 +237,19 @@ impl HttpClient {
 
     /// Makes a call. A status that is no success is an error.
     pub async fn call(&self, call: &Call<'_>) -> Result<Answer, SourceError> {
+        self.ask(call).await?.good(self.clock.now())
+    }
+
+    /// Makes a call, and again if that may help. An answer that would be the same again is
+    /// given back whatever its status.
+    pub async fn ask(&self, call: &Call<'_>) -> Result<Answer, SourceError> {
         let mut attempt = 1;
         loop {
             let error = match self.attempt(call).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => match answer.trouble(self.clock.now()).filter(passes) {
+                    Some(error) => error,
+                    None => return Ok(answer),
+                },
                 Err(error) => error,
             };
             let jitter = full_jitter(
@@ -250,11 +259,7 @@ impl HttpClient {
                 self.clock.random(),
             );
             let wait = error.retry_after().unwrap_or(jitter);
-            let passes = matches!(
-                error,
-                SourceError::Unavailable { .. } | SourceError::Throttled { .. }
-            );
-            if !passes || !call.repeatable || attempt == ATTEMPTS || wait > PATIENCE {
+            if !passes(&error) || !call.repeatable || attempt == ATTEMPTS || wait > PATIENCE {
                 return Err(error);
             }
             tracing::debug!(connection.name = %self.name, "trying again in {} ms: {error}", wait.as_millis());
@@ -265,8 +270,7 @@ impl HttpClient {
 
     async fn attempt(&self, call: &Call<'_>) -> Result<Answer, SourceError> {
         let turn = self.turn(call.lane, &call.describe()).await?;
-        let answer = self.exchange(call, turn).await?;
-        answer.good(self.clock.now())
+        Ok(self.exchange(call, turn).await?)
     }
 
     /// Waits until the connection's limits allow a call. `what` is to be called, in messages.
@@ -403,6 +407,14 @@ impl HttpClient {
             what,
         })
     }
+}
+
+/// Whether the same call may succeed a moment later.
+fn passes(error: &SourceError) -> bool {
+    matches!(
+        error,
+        SourceError::Unavailable { .. } | SourceError::Throttled { .. }
+    )
 }
 
 fn is_dots(part: &str) -> bool {
