@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use connector_http::HttpClient;
 use connector_http_target::HttpTarget;
 use connector_odata::OdataSource;
+use connector_rest::RestSource;
 use connector_sqlite::SqliteTarget;
 use definition::{Connection, ConnectionKind, Definition, Map, Text};
 use mapping::Plan;
@@ -160,6 +161,10 @@ impl DefinedSystems {
         Ok(match connection.kind {
             ConnectionKind::Odata => {
                 Arc::new(OdataSource::new(self.client(name).await?, map, reads))
+            }
+            ConnectionKind::Rest => {
+                let source = RestSource::new(self.client(name).await?, map);
+                Arc::new(source.map_err(|what| settings(name, what))?)
             }
             kind => {
                 return Err(settings(

@@ -15,10 +15,10 @@ use bytes::Bytes;
 use connector_http::HttpClient;
 use connector_rest::RestSource;
 use definition::Definition;
-use embedded::Store;
 use model::{ConnectionName, MapName, SourceMark};
 use ports::{
-    Clock, Next, ReadFrom, Secret, SecretError, Secrets, Source, SourceError, testing::ManualClock,
+    CheckpointError, Checkpoints, Clock, Next, ReadFrom, Revision, Secret, SecretError, Secrets,
+    Source, SourceError, StoreError, Stored, testing::ManualClock,
 };
 use runtime::Rates;
 use serde_json::Value as Json;
@@ -32,6 +32,31 @@ struct NoSecrets;
 impl Secrets for NoSecrets {
     async fn get(&self, name: &str) -> Result<Secret, SecretError> {
         panic!("nobody needs {name}")
+    }
+}
+
+/// A connection without a rate keeps nothing.
+#[derive(Debug)]
+struct NoCheckpoints;
+
+#[async_trait]
+impl Checkpoints for NoCheckpoints {
+    async fn get(&self, key: &str) -> Result<Option<Stored<String>>, StoreError> {
+        panic!("nobody reads {key}")
+    }
+    async fn put(
+        &self,
+        key: &str,
+        _: Option<Revision>,
+        _: String,
+    ) -> Result<Revision, CheckpointError> {
+        panic!("nobody writes {key}")
+    }
+    async fn delete(&self, key: &str, _: Revision) -> Result<(), CheckpointError> {
+        panic!("nobody deletes {key}")
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, Stored<String>)>, StoreError> {
+        panic!("nobody lists {prefix}")
     }
 }
 
@@ -61,10 +86,8 @@ maps:
         .unwrap_or_else(|| panic!("{problems:#?}"));
     let name = ConnectionName::new("shop").unwrap();
     let connection = definition.connection(&name).unwrap();
-    let folder = tempfile::tempdir().unwrap();
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
-    let store = Store::open(folder.path(), Arc::clone(&clock)).unwrap();
-    let rates = Rates::new(Arc::new(store), Arc::clone(&clock));
+    let rates = Rates::new(Arc::new(NoCheckpoints), Arc::clone(&clock));
     let client = HttpClient::new(name, connection, Arc::new(NoSecrets), rates, clock);
     let client = Arc::new(client.await.unwrap());
     RestSource::new(client, &definition.maps[&MapName::new("items").unwrap()]).unwrap()
