@@ -11,7 +11,7 @@
 //! it has not changed, so no later read for changes brings it. So counted records are read
 //! with an overlap, and counted pages with a second look at the page before; when rows have
 //! shifted, what lies there is read again. So a row is missed only if more than a page of
-//! rows goes away between two requests, or, with counted pages, if as many come as go just
+//! rows goes away while two are read, or, with counted pages, if as many come as go just
 //! then. A map that cannot risk that takes another kind of paging, or `paging: none`. How a
 //! service makes its links and cursors is its own matter.
 //!

@@ -1,6 +1,13 @@
 //! No change is missed, in whatever order a service lists them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use connector_rest::RestSource;
 use model::SourceMark;
@@ -10,7 +17,7 @@ use serde_json::{Value as Json, json};
 use crate::{Found, Shop, read, read_all, source, versioned};
 
 /// Pages by key, whose order has nothing to do with that of the versions.
-const SINCE: &str = "{ path: /keyset, records: items, query: { size: \"4\" }, since: since, paging: { cursor: { at: next, param: after } } }";
+const SINCE: &str = "{ path: /keyset, records: items, query: { size: \"2\" }, since: since, paging: { cursor: { at: next, param: after } } }";
 
 async fn pull(source: &RestSource, mark: &mut Option<SourceMark>) -> Found {
     let found = match &mark {
@@ -87,23 +94,33 @@ async fn a_stream_without_records_has_a_mark_as_soon_as_one_can_be_made() {
 }
 
 /// A service whose versions are times or counters, in any order of its list.
+#[derive(Clone)]
 struct Story {
-    counter: i64,
+    counter: Arc<AtomicI64>,
     by_time: bool,
 }
 
 impl Story {
-    fn change(&mut self, shop: &mut crate::shop::Inner, random: &mut fastrand::Rng) {
-        self.counter += 1;
+    fn change(&self, shop: &mut crate::shop::Inner, random: &mut fastrand::Rng) {
+        let counter = self.counter.fetch_add(1, Ordering::SeqCst) + 1;
+        let id = random.i64(0..20);
         let version = if self.by_time {
-            // Some rows are committed late, and carry an earlier time.
+            // Some rows are committed late, and carry an earlier time; but no row's own goes
+            // back.
             let late = Duration::from_secs(random.u64(..30));
-            json!(shop.now.saturating_sub(late).unwrap().to_string())
+            let before = shop.rows.iter().find(|row| row["id"] == id);
+            let before = before.and_then(|row| row["updated_at"].as_str());
+            let time = shop.now.saturating_sub(late).unwrap().to_string();
+            let after = |text: &str| {
+                let text: jiff::Timestamp = text.parse().unwrap();
+                (text + Duration::from_secs(1)).to_string()
+            };
+            json!(before.map_or(time.clone(), |before| time.max(after(before))))
         } else {
-            json!(self.counter)
+            json!(counter)
         };
-        let name = format!("change {}", self.counter);
-        shop.write(random.i64(0..20), &version, &name);
+        let name = format!("change {counter}");
+        shop.write(id, &version, &name);
     }
 }
 
@@ -129,10 +146,12 @@ async fn no_change_is_missed_while_pages_are_read() {
     for seed in 0..60_u64 {
         let by_time = seed % 2 == 0;
         let shop = Shop::with(0).await;
-        let mut story = Story {
-            counter: 0,
+        let story = Story {
+            counter: Arc::default(),
             by_time,
         };
+        let later = story.clone();
+        let mut between = fastrand::Rng::with_seed(seed + 2_000);
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..25 {
             story.change(&mut shop.inner(), &mut random);
@@ -156,6 +175,10 @@ async fn no_change_is_missed_while_pages_are_read() {
         let low = low.filter(|_| seed % 4 < 2);
         let mut mark = source.after_load(low, load.mark.into_iter().collect());
         for _ in 0..6 {
+            for _ in 0..between.usize(..16) {
+                let now = &mut shop.inner();
+                later.change(now, &mut between);
+            }
             apply(&mut target, &pull(&source, &mut mark).await);
         }
         shop.inner().script = None;
