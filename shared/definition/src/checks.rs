@@ -1,5 +1,7 @@
 //! What can be wrong although every part can be read.
 
+mod http;
+
 use std::collections::BTreeMap;
 
 use model::VersionKind;
@@ -46,6 +48,8 @@ pub(crate) fn check(definition: &Definition, log: &Log) {
         checker.check_fields();
         checker.check_webhook();
         checker.check_pull();
+        checker.check_rest();
+        checker.check_endpoint();
     }
     check_unused(definition, log);
     check_shared_targets(definition, log);
@@ -362,24 +366,6 @@ impl Checker<'_> {
         if pull.mode == PullMode::Cursor && from.version.field.is_none() {
             let message = "a pull by cursor needs a version field".to_owned();
             self.error("missing-key", "from", message, "add `version: <field>`");
-        }
-        if let Some(rest) = &from.rest {
-            if rest.since.is_some() && from.version.field.is_none() {
-                let message = "`since` needs a version field".to_owned();
-                self.error("missing-key", "from", message, "add `version: <field>`");
-            }
-            let webhook_touches = webhook
-                .as_ref()
-                .is_some_and(|hook| hook.mode == WebhookMode::Touch);
-            if webhook_touches && rest.item.is_none() {
-                let message = "webhooks that only touch need a way to read one record".to_owned();
-                self.error(
-                    "missing-key",
-                    "from.rest",
-                    message,
-                    "add `item: /path/{key}`",
-                );
-            }
         }
     }
 }
