@@ -147,11 +147,9 @@ async fn a_body_of_four_megabytes_is_taken_and_a_larger_one_is_not() {
     assert_eq!(blobs, 0, "copies that were not taken leave nothing behind");
 }
 
-#[tokio::test]
-async fn a_record_that_is_bad_inside_is_taken_and_becomes_a_failure() {
-    let crm = small_crm().await;
-    let deployment = loaded(&crm).await;
-    let bodies = [
+/// Bodies with a bad record in them, and the code of the failure that each becomes.
+fn bad_inside() -> Vec<(String, &'static str)> {
+    vec![
         (
             r#"{"type":"order.updated","data":{"OrderNo":null,"Status":"x"}}"#.to_owned(),
             "required-null",
@@ -176,7 +174,14 @@ async fn a_record_that_is_bad_inside_is_taken_and_becomes_a_failure() {
             r#"{"type":"order.deleted","data":{"OrderId":1}}"#.to_owned(),
             "field-missing",
         ),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn a_record_that_is_bad_inside_is_taken_and_becomes_a_failure() {
+    let crm = small_crm().await;
+    let deployment = loaded(&crm).await;
+    let bodies = bad_inside();
     for (at, (body, _)) in bodies.iter().enumerate() {
         let (status, answer) = post(&deployment, &format!("msg_{at}"), body.as_bytes()).await;
         assert_eq!(

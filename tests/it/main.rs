@@ -1,6 +1,7 @@
 //! Tests of the whole.
 #![cfg(test)]
 
+mod at_scale;
 mod bad_answers;
 mod bad_constraints;
 mod bad_hooks;
@@ -16,4 +17,5 @@ mod order;
 mod parking;
 mod processes;
 mod senders;
+mod repair;
 mod support;

@@ -219,7 +219,8 @@ fn rows(inner: &Inner, set: Set, params: &Params, prefer: &str) -> Page {
         }
         None => None,
     };
-    let found = matching(&store, set, params, condition.as_ref())
+    // One more than the page shows whether there is another page.
+    let found = matching(&store, set, params, condition.as_ref(), skip + size + 1)
         .ok_or_else(|| bad("$filter: not supported"))?;
     let select: Option<Vec<&str>> = params
         .get("$select")
@@ -239,15 +240,21 @@ fn rows(inner: &Inner, set: Set, params: &Params, prefer: &str) -> Page {
     Ok((page, tracked))
 }
 
-/// The rows a request is about, in its order; `None` when its condition is not supported.
+/// The rows a request is about, in its order, at least `enough` of them if there are so many;
+/// `None` when its condition is not supported.
 fn matching<'s>(
     store: &'s Store,
     set: Set,
     params: &Params,
     condition: Option<&Expr>,
+    enough: usize,
 ) -> Option<Vec<&'s Map<String, Value>>> {
     let mut found = Vec::new();
+    let ordered = params.contains_key("$orderby");
     for (_, row) in store.live(set) {
+        if found.len() >= enough && !ordered {
+            break;
+        }
         if condition.map_or(Some(true), |condition| filter::holds(condition, row))? {
             found.push(row);
         }

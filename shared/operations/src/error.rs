@@ -34,8 +34,13 @@ pub enum OperationError {
         help: String,
     },
     /// A correction does not fit the record.
-    #[error("the correction does not fit: {0}")]
-    Patch(String),
+    #[error("the correction does not fit failure {id}, so nothing was changed: {why}")]
+    Patch {
+        /// Which record.
+        id: FailureId,
+        /// What of it.
+        why: String,
+    },
     /// A reason is needed.
     #[error("a reason is needed: it goes into the audit log")]
     NoReason,

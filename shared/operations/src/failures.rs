@@ -241,7 +241,7 @@ impl Operations {
         // All or none: a correction that does not fit one of a group may be meant for another.
         for stored in chosen {
             waiting(&stored.value)?;
-            let raw = apply_edit(&stored.value.raw, edit)?;
+            let raw = apply_edit(&stored.value, edit)?;
             corrected.push((stored, raw));
         }
         let count = corrected.len() as u64;
@@ -327,9 +327,12 @@ fn waiting(failure: &Failure) -> Result<(), OperationError> {
     })
 }
 
-fn apply_edit(raw: &str, edit: &Edit) -> Result<String, OperationError> {
-    let bad = |error: &dyn std::fmt::Display| OperationError::Patch(error.to_string());
-    let mut record: Value = serde_json::from_str(raw).map_err(|error| bad(&error))?;
+fn apply_edit(failure: &Failure, edit: &Edit) -> Result<String, OperationError> {
+    let bad = |error: &dyn std::fmt::Display| OperationError::Patch {
+        id: failure.id,
+        why: error.to_string(),
+    };
+    let mut record: Value = serde_json::from_str(&failure.raw).map_err(|error| bad(&error))?;
     match edit {
         Edit::Patch(patch) => json_patch::patch(&mut record, patch).map_err(|error| bad(&error))?,
         Edit::Merge(merge) => json_patch::merge(&mut record, merge),

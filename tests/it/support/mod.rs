@@ -11,7 +11,7 @@ mod third_party;
 
 pub(crate) use deployment::{Deployment, at_rest, name, query};
 pub(crate) use hooks::{notify, now, send, signed};
-pub(crate) use process::{Up, run, run_with};
+pub(crate) use process::{Up, repaired, run, run_with, settled};
 pub(crate) use project::Project;
 pub(crate) use reality::{assert_equal, differences, differences_of};
 pub(crate) use service::Service;

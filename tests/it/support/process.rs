@@ -111,3 +111,30 @@ impl Up {
         self.process.wait().await.expect("a process").code()
     }
 }
+
+/// Looks, by the command a person would type, until nothing is on its way.
+pub(crate) async fn settled(project: &Project) {
+    loop {
+        let balances = run(project, &["balance", "--json"]).await.json();
+        let mut books = balances
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|balance| &balance["books"]);
+        if books.all(|books| books["in_flight"] == 0 && books["failing"] == 0) {
+            return;
+        }
+    }
+}
+
+/// Looks, by the command a person would type, until no failure asks for anything.
+pub(crate) async fn repaired(project: &Project) {
+    let mut left = Value::Null;
+    for _ in 0..1_000 {
+        left = run(project, &["failures", "groups", "--json"]).await.json();
+        if left == Value::Array(Vec::new()) {
+            return;
+        }
+    }
+    panic!("these failures stay: {left:#}");
+}
