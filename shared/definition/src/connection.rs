@@ -169,7 +169,9 @@ pub(crate) fn read(node: &Node<'_>) -> Option<Connection> {
         .get("headers")
         .map_or(Some(Vec::new()), read_headers);
     let (kind, url) = (kind?, url?);
-    check_url(node, kind, &url);
+    if let Some(at) = section.get("url") {
+        check_url(at, kind, &url);
+    }
     if !kind.is_http() && section.get("headers").is_some() {
         node.error(
             "useless-key",
@@ -320,9 +322,23 @@ fn read_auth(node: &Node<'_>) -> Option<Auth> {
     }
 }
 
+fn token_url(node: &Node<'_>) -> Option<String> {
+    let text = node.text()?;
+    if !["https://", "http://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme))
+    {
+        node.error(
+            "invalid-url",
+            "the address of a token service begins with https://",
+        );
+    }
+    Some(text)
+}
+
 fn read_oauth2(node: &Node<'_>) -> Option<OAuth2> {
     let section = node.map("oauth2", OAUTH2_KEYS)?;
-    let token_url = section.required("token_url").and_then(Node::text);
+    let token_url = section.required("token_url").and_then(token_url);
     let client = section.required("client").and_then(text);
     let secret_name = section.required("secret").and_then(secret);
     let scope = section.get("scope").and_then(Node::text);

@@ -252,11 +252,11 @@ impl<'d> Node<'d> {
     }
 
     pub(crate) fn count(&self, least: u32, most: u32) -> Option<u32> {
-        let value = self
-            .text()?
-            .parse()
-            .ok()
-            .filter(|value| (least..=most).contains(value));
+        let number = match self.scalar()? {
+            Scalar::Number(text) => text.parse().ok(),
+            _ => None,
+        };
+        let value = number.filter(|value| (least..=most).contains(value));
         if value.is_none() {
             self.error(
                 "out-of-range",

@@ -77,7 +77,7 @@ pub(crate) const KEYS: &[&str] = &[
 pub(crate) const PAGING_KEYS: &[&str] = &["next_link", "link_header", "cursor", "page", "offset"];
 
 /// A place in an answer: `data.items` or `data/items`.
-fn pointer(node: &Node<'_>) -> Option<Vec<String>> {
+pub(crate) fn pointer(node: &Node<'_>) -> Option<Vec<String>> {
     let text = node.text()?;
     let parts: Vec<String> = text.split(['.', '/']).map(str::to_owned).collect();
     if parts.iter().any(String::is_empty) {

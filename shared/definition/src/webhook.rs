@@ -223,7 +223,7 @@ pub(crate) fn read(map: &str, node: &Node<'_>) -> Option<Webhook> {
         None => map.to_owned(),
     };
     let record = match section.get("record") {
-        Some(node) => node.text()?.split(['.', '/']).map(str::to_owned).collect(),
+        Some(node) => crate::stream::pointer(node)?,
         None => Vec::new(),
     };
     let modes = &[("full", WebhookMode::Full), ("touch", WebhookMode::Touch)];
@@ -307,11 +307,7 @@ fn read_scheme(kind: Kind, section: &crate::node::Section<'_>) -> Option<Scheme>
         Kind::CloudEvents => Scheme::CloudEvents {
             carrier: carrier("?code")?,
             origins: match section.get("origins") {
-                Some(node) => node
-                    .one_or_many()
-                    .iter()
-                    .map(Node::text)
-                    .collect::<Option<_>>()?,
+                Some(node) => read_origins(node)?,
                 None => vec!["eventgrid.azure.net".into()],
             },
         },
@@ -328,6 +324,17 @@ fn read_scheme(kind: Kind, section: &crate::node::Section<'_>) -> Option<Scheme>
             Scheme::Unsigned
         }
     })
+}
+
+fn read_origins(node: &Node<'_>) -> Option<Vec<String>> {
+    let all = node.one_or_many();
+    if all.is_empty() {
+        node.error(
+            "out-of-range",
+            "without an origin nobody may register: name one, or leave `origins` out",
+        );
+    }
+    all.iter().map(Node::text).collect()
 }
 
 fn read_hmac(node: &Node<'_>) -> Option<HmacScheme> {
