@@ -16,6 +16,6 @@ mod full_store;
 mod order;
 mod parking;
 mod processes;
-mod senders;
 mod repair;
+mod senders;
 mod support;

@@ -215,10 +215,7 @@ mod tests {
         for _ in 1..PROOF {
             note.trying = note.todo.pop();
             note.recover(1);
-            assert_eq!(
-                (note.todo.as_slice(), note.bad.as_slice()),
-                (&[0..1][..], &[][..])
-            );
+            assert_eq!((note.todo.len(), note.bad.len()), (1, 0));
         }
         note.trying = note.todo.pop();
         note.recover(1);

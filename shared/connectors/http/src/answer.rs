@@ -33,9 +33,7 @@ impl Answer {
     #[must_use]
     pub fn trouble(&self, now: Timestamp) -> Option<SourceError> {
         let bad = !self.status.is_success();
-        bad.then(|| {
-            respond::status_error(&self.what, self.status, &self.headers, &self.body, now)
-        })
+        bad.then(|| respond::status_error(&self.what, self.status, &self.headers, &self.body, now))
     }
 
     /// What was called and what was answered, in one sentence.
