@@ -15,6 +15,7 @@ mod flows;
 mod full_store;
 mod order;
 mod parking;
+mod postgres;
 mod processes;
 mod repair;
 mod senders;

@@ -17,9 +17,10 @@ use async_trait::async_trait;
 use connector_http::HttpClient;
 use connector_http_target::HttpTarget;
 use connector_odata::OdataSource;
+use connector_postgres::{Database, Login, PostgresTarget};
 use connector_rest::RestSource;
 use connector_sqlite::SqliteTarget;
-use definition::{Connection, ConnectionKind, Definition, Map, Text};
+use definition::{Auth, Connection, ConnectionKind, Definition, Map, Text};
 use mapping::Plan;
 use model::{ConnectionName, MapName};
 use ports::{
@@ -54,6 +55,7 @@ pub struct DefinedSystems {
     around: Surroundings,
     rates: Rates,
     clients: Mutex<HashMap<ConnectionName, Arc<HttpClient>>>,
+    databases: Mutex<HashMap<ConnectionName, Database>>,
     sources: Mutex<HashMap<MapName, Arc<dyn Source>>>,
     targets: Mutex<HashMap<ConnectionName, Arc<dyn Target>>>,
     /// Targets that are of one map alone: its requests are its own.
@@ -100,6 +102,7 @@ impl DefinedSystems {
             around,
             rates,
             clients: Mutex::default(),
+            databases: Mutex::default(),
             sources: Mutex::default(),
             targets: Mutex::default(),
             endpoints: Mutex::default(),
@@ -152,6 +155,28 @@ impl DefinedSystems {
         .await
     }
 
+    /// One pool for all that is done in a database, whether it is read or written.
+    async fn database(&self, name: &ConnectionName) -> Result<Database, SystemsError> {
+        kept(&self.databases, name, async {
+            let connection = self.connection(name)?;
+            let url = self.text(name, &connection.url).await?;
+            let login = match &connection.auth {
+                Auth::None => None,
+                Auth::Basic { user, password } => Some(Login {
+                    user: self.text(name, user).await?,
+                    password: self.text(name, &Text::Secret(password.clone())).await?,
+                }),
+                _ => {
+                    let what = "a connection of kind postgres takes `auth: basic`, or user and password in its url";
+                    return Err(settings(name, what));
+                }
+            };
+            Database::open(&url, login, connection.limits)
+                .map_err(|error| settings(name, error.to_string()))
+        })
+        .await
+    }
+
     async fn make_source(&self, map: &Map) -> Result<Arc<dyn Source>, SystemsError> {
         let name = &map.from.connection;
         let connection = self.connection(name)?;
@@ -184,6 +209,7 @@ impl DefinedSystems {
                 let patience = connection.limits.timeout.min(LONGEST_LOCK);
                 Arc::new(target.with_patience(patience))
             }
+            ConnectionKind::Postgres => Arc::new(PostgresTarget::new(self.database(name).await?)),
             kind => {
                 return Err(settings(
                     name,

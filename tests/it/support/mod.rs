@@ -13,7 +13,7 @@ pub(crate) use deployment::{Deployment, at_rest, name, query};
 pub(crate) use hooks::{notify, now, send, signed};
 pub(crate) use process::{Up, repaired, run, run_with, settled};
 pub(crate) use project::Project;
-pub(crate) use reality::{assert_equal, differences, differences_of};
+pub(crate) use reality::{assert_equal, compare, differences, differences_of, query_of};
 pub(crate) use service::Service;
 pub(crate) use third_party::{Served, ThirdParty, client};
 

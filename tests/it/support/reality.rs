@@ -106,10 +106,22 @@ pub(crate) fn differences(crm: &SampleCrm, warehouse: &Connection) -> Vec<String
 
 /// The same for one set.
 pub(crate) fn differences_of(set: Set, crm: &SampleCrm, warehouse: &Connection) -> Vec<String> {
+    compare(set, crm, query(warehouse, query_of(set)))
+}
+
+/// What asks a target for the rows of a set.
+pub(crate) fn query_of(set: Set) -> &'static str {
+    let mut mapped = MAPPED.into_iter();
+    mapped
+        .find(|(of, ..)| *of == set)
+        .map_or("", |(_, sql, _)| sql)
+}
+
+/// The same for the rows that a target has of a set.
+pub(crate) fn compare(set: Set, crm: &SampleCrm, mut there: Vec<Vec<String>>) -> Vec<String> {
     let mut found = Vec::new();
-    for (_, sql, expected) in MAPPED.into_iter().filter(|(of, ..)| *of == set) {
+    for (_, _, expected) in MAPPED.into_iter().filter(|(of, ..)| *of == set) {
         let mut wanted: Vec<Vec<String>> = crm.rows(set).iter().map(expected).collect();
-        let mut there = query(warehouse, sql);
         wanted.sort();
         there.sort();
         found.extend(

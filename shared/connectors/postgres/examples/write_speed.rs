@@ -169,7 +169,7 @@ impl Bench {
                 credit_limit numeric(18,2), country text, modified_at timestamptz, data_area_id text)";
             database.execute(sql).await;
         }
-        let target = PostgresTarget::new(Database::open(&database.url(), Limits::default())?);
+        let target = PostgresTarget::new(Database::open(&database.url(), None, Limits::default())?);
         Ok(Self {
             database,
             target: Arc::new(target),

@@ -24,6 +24,23 @@ use crate::{error::Fault, tls::Tls};
 #[error("{0}")]
 pub struct SettingsError(pub(crate) String);
 
+/// User and password, where they are not in the URL.
+#[derive(Clone)]
+pub struct Login {
+    /// User name.
+    pub user: String,
+    /// Password.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One PostgreSQL database. Connections to it are made when they are first needed, and kept.
 #[derive(Clone)]
 pub struct Database {
@@ -47,9 +64,12 @@ const MOST_STATEMENTS: usize = 500;
 impl Database {
     /// The database at `url`, in the form `postgres://user:password@host:port/database?…` with
     /// the options of libpq, `sslmode` among them. Nothing is connected to yet.
-    pub fn open(url: &str, limits: Limits) -> Result<Self, SettingsError> {
+    pub fn open(url: &str, login: Option<Login>, limits: Limits) -> Result<Self, SettingsError> {
         let (url, tls) = split_tls(url)?;
         let mut config: Config = url.parse().map_err(|error| settings(&error))?;
+        if let Some(login) = login {
+            config.user(login.user).password(login.password);
+        }
         config.ssl_mode(tls.mode);
         if config.get_application_name().is_none() {
             config.application_name("syncline");
@@ -284,14 +304,14 @@ mod tests {
     #[test]
     fn no_error_and_no_debug_text_shows_the_password() {
         let url = "postgres://anna:s3cret@db.example.com:6543/sales";
-        let database = Database::open(url, Limits::default()).unwrap();
+        let database = Database::open(url, None, Limits::default()).unwrap();
         assert_eq!(database.place(), "db.example.com:6543/sales");
         assert!(!format!("{database:?}").contains("s3cret"));
         for bad in [
             "postgres://anna:s3cret@h:port/d",
             "postgres://anna:s3cret@h/d?what=1",
         ] {
-            let error = Database::open(bad, Limits::default()).unwrap_err();
+            let error = Database::open(bad, None, Limits::default()).unwrap_err();
             assert!(!error.to_string().contains("s3cret"), "{error}");
         }
     }

@@ -62,5 +62,5 @@ mod tls;
 mod types;
 mod write;
 
-pub use connect::{Database, SettingsError};
+pub use connect::{Database, Login, SettingsError};
 pub use target::PostgresTarget;

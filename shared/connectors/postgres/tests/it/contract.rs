@@ -26,7 +26,7 @@ impl Fixture {
                 )
                 .await;
         }
-        let target = Database::open(&database.url(), Limits::default()).unwrap();
+        let target = Database::open(&database.url(), None, Limits::default()).unwrap();
         Self {
             target: PostgresTarget::new(target),
             spec: standard_spec(table, ownership, deletes),

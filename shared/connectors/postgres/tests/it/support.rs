@@ -46,7 +46,7 @@ impl Bench {
 }
 
 pub(crate) fn target_at(url: &str) -> PostgresTarget {
-    PostgresTarget::new(Database::open(url, Limits::default()).expect("a URL"))
+    PostgresTarget::new(Database::open(url, None, Limits::default()).expect("a URL"))
 }
 
 /// The same rows with an operation each.

@@ -177,7 +177,7 @@ async fn what_waits_too_long_for_a_lock_is_an_outage() {
         concurrency: 1,
         ..Limits::default()
     };
-    let target = PostgresTarget::new(Database::open(&bench.database.url(), limits).unwrap());
+    let target = PostgresTarget::new(Database::open(&bench.database.url(), None, limits).unwrap());
     let error = refused(&target, &spec).await;
     assert!(
         matches!(error, TargetError::Unavailable { .. }),
