@@ -32,7 +32,7 @@ fn definition(url: &str) -> String {
     let every = "pull: { every: 5m }";
     assert!(DEMO.contains(every));
     DEMO.replace("{url}", url)
-        .replace(every, "pull: { every: 5m, page_size: 15 }")
+        .replace(every, "pull: { every: 5m, page_size: 6 }")
 }
 
 /// How long a story may go on before something is wrong.
@@ -208,6 +208,9 @@ impl Scene<'_> {
                 "too-long" => json!({ "Email": "short@example.com" }),
                 "precision-loss" => json!({ "Total": 1_234.57 }),
                 "required-null" => json!({ "Name": "Corrected Ltd" }),
+                // Kills that come thick and fast can accuse an innocent record: it is kept
+                // like any other failure, and sending it again is all it needs.
+                "poison" => continue,
                 other => panic!("an unexpected failure: {other}: {}", group.message),
             };
             self.correct_at_the_source(&group.group, &merge).await;
@@ -307,21 +310,6 @@ impl Scene<'_> {
     async fn assert_books(&self) {
         for map in self.maps() {
             let balance = self.home.operations.balance(&map, 0).await.expect("books");
-            if !balance.balanced {
-                let db =
-                    rusqlite::Connection::open(self.project.file(".syncline/syncline.db")).unwrap();
-                for q in [
-                    "SELECT map, hex(run), read, applied, unchanged, superseded, filtered, failed FROM books",
-                    "SELECT map, hex(run), status, outcome, key, hex(id), record FROM failures",
-                    "SELECT map, hex(run), n, settled, hex(id) FROM packs",
-                    "SELECT * FROM messages",
-                ] {
-                    for row in crate::support::query(&db, q) {
-                        println!("{}", row.join(" | "));
-                    }
-                    println!("--");
-                }
-            }
             assert!(balance.balanced, "{map}: {:?}", balance.books);
         }
     }

@@ -9,7 +9,7 @@ mod service;
 mod targets;
 mod third_party;
 
-pub(crate) use deployment::{Deployment, at_rest, name, query};
+pub(crate) use deployment::{Deployment, at_rest, name};
 pub(crate) use hooks::{notify, now, send, signed};
 pub(crate) use process::{Up, repaired, run, run_with, settled};
 pub(crate) use project::Project;
