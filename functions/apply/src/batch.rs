@@ -1,7 +1,7 @@
 //! Changes of one map, mapped and sorted out.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, Hash, Hasher, RandomState},
 };
 
@@ -9,7 +9,7 @@ use mapping::{Mapped, Scratch};
 use model::{
     Cause, Change, ErrorClass, Lane, Op, Origin, Outcome, Pack, PackId, Rows, Value, Version,
 };
-use ports::{RowOp, RowOutcome, TargetError, WriteBatch};
+use ports::{RowOp, RowOutcome, Seen, TargetError, WriteBatch};
 
 use crate::{
     handler::{Apply, Work},
@@ -30,6 +30,8 @@ pub(crate) struct Batch<'a> {
     lane: Lane,
     bulk: bool,
     found_in: Option<u32>,
+    /// Keys of records that do not map. The load under way has found them all the same.
+    unmapped: Rows<'a>,
 }
 
 impl<'a> Batch<'a> {
@@ -46,6 +48,7 @@ impl<'a> Batch<'a> {
             lane: work.lane,
             bulk: work.bulk,
             found_in: work.found_in,
+            unmapped: Rows::new(work.plan.table().columns.len()),
         };
         let mut scratch = Scratch::default();
         for pack in packs {
@@ -78,7 +81,12 @@ impl<'a> Batch<'a> {
         let read = origin != Origin::Webhook && change.op == Op::Upsert;
         let oldest = |version: Option<Version>| version.or(read.then_some(Version(i64::MIN)));
         match work.plan.map_change(change, &mut self.rows, scratch) {
-            Mapped::Failed(cause) => self.verdicts[at] = Some(Verdict::Failed(cause)),
+            Mapped::Failed(cause) => {
+                self.verdicts[at] = Some(Verdict::Failed(cause));
+                if self.found_in.is_some() {
+                    work.plan.key_row(change, &mut self.unmapped);
+                }
+            }
             Mapped::Delete { .. } if ignores => {
                 self.rows.pop();
                 self.verdicts[at] = Some(Verdict::Ended(Outcome::Filtered));
@@ -169,14 +177,37 @@ impl<'a> Batch<'a> {
         self.packs.clear();
     }
 
-    fn take_write(&mut self) -> WriteBatch<'a> {
-        let rows = std::mem::replace(&mut self.rows, Rows::new(0));
+    fn take_write(&mut self, key: &[usize]) -> WriteBatch<'a> {
+        let mut rows = std::mem::replace(&mut self.rows, Rows::new(0));
+        let mut ops: Vec<RowOp> = self.writes.iter().map(|(op, _)| op.clone()).collect();
+        self.add_unmapped(key, &mut rows, &mut ops);
         WriteBatch {
             rows,
-            ops: self.writes.iter().map(|(op, _)| op.clone()).collect(),
+            ops,
             bulk: self.bulk.then(|| std::mem::take(&mut self.packs)),
             found_in: self.found_in,
             lane: self.lane,
+        }
+    }
+
+    /// Adds the rows of records that do not map, each key once, with an operation that does
+    /// nothing: no row is in the state it asks for. So the target notes that the load under
+    /// way has found them, and nobody takes them for gone.
+    fn add_unmapped(&self, key: &[usize], rows: &mut Rows<'a>, ops: &mut Vec<RowOp>) {
+        if self.unmapped.is_empty() {
+            return;
+        }
+        let text = |cells: &[Value<'_>]| {
+            mapping::key_text(key.iter().filter_map(|position| cells.get(*position)))
+        };
+        let mut known: HashSet<String> = rows.iter().map(text).collect();
+        for cells in &self.unmapped {
+            if known.insert(text(cells)) {
+                rows.push_empty().clone_from_slice(cells);
+                ops.push(RowOp::SettleDelete {
+                    seen: Seen("".into()),
+                });
+            }
         }
     }
 
@@ -248,10 +279,11 @@ impl Apply {
         work: &Work<'_>,
         batch: &mut Batch<'_>,
     ) -> Result<(), TargetError> {
-        let write = batch.take_write();
+        let write = batch.take_write(&work.plan.table().key);
         if !write.ops.is_empty() {
             let outcomes = work.target.write(work.plan.table(), &write).await?;
             let writes = std::mem::take(&mut batch.writes);
+            // What comes after the writes are rows that do not map, which have their verdicts.
             for ((_, at), outcome) in writes.into_iter().zip(outcomes) {
                 batch.decide(at, outcome);
             }

@@ -6,6 +6,7 @@
 
 mod batch;
 mod bisect;
+mod fetch;
 mod handler;
 mod settle;
 mod verdict;

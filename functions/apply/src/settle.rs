@@ -11,6 +11,7 @@ use ports::{Deletes, RowOp, RowOutcome, Seen, SourceError, TargetError, WriteBat
 
 use crate::{
     batch::Batch,
+    fetch,
     handler::{Apply, Work},
     verdict::Verdict,
 };
@@ -79,21 +80,24 @@ impl Apply {
             .into_iter()
             .map(|row| row.seen)
             .collect();
-        let now = match self.read_again(work, batch, &records).await {
-            Ok(now) => now,
-            Err(error) => {
-                for record in &records {
+        let mut now: Vec<Option<Option<Change>>> = Vec::with_capacity(records.len());
+        let read = self.read_again(work, batch, &records).await;
+        for (record, read) in records.iter().zip(read) {
+            match read {
+                Ok(read) => now.push(Some(read)),
+                Err(error) => {
                     decide(batch, record, Verdict::Failed(Box::new(error.to_cause())));
+                    now.push(None);
                 }
-                return Ok(Vec::new());
             }
-        };
+        }
         let mut rows = Rows::new(table.columns.len());
         let mut ops = Vec::new();
         let mut written = Vec::new();
         for (((record, change), current), seen) in
             records.into_iter().zip(&changes).zip(&now).zip(seen)
         {
+            let Some(current) = current else { continue };
             match operation(work, change, current.as_ref(), seen, &mut rows) {
                 Ok(op) => {
                     ops.push(op);
@@ -124,7 +128,7 @@ impl Apply {
         work: &Work<'_>,
         batch: &Batch<'_>,
         records: &[Record],
-    ) -> Result<Vec<Option<Change>>, SourceError> {
+    ) -> Vec<Result<Option<Change>, SourceError>> {
         let observed = self.clock.now().as_microsecond();
         let Some(source) = work.source else {
             let latest = |record: &Record| {
@@ -136,13 +140,12 @@ impl Apply {
                 let change = batch.changes[at.copied().unwrap_or(record.first)];
                 (change.op == Op::Upsert).then(|| change.clone())
             };
-            return Ok(records.iter().map(latest).collect());
+            return records.iter().map(|record| Ok(latest(record))).collect();
         };
         let keys: Vec<Bytes> = records
             .iter()
             .map(|record| batch.changes[record.first].raw.clone())
             .collect();
-        let found = source.fetch(&keys).await?;
         let change = |raw: Option<Bytes>| {
             raw.map(|raw| Change {
                 op: Op::Upsert,
@@ -151,7 +154,8 @@ impl Apply {
                 failure: None,
             })
         };
-        Ok(found.into_iter().map(change).collect())
+        let found = fetch::fetch(source, &keys).await;
+        found.into_iter().map(|found| found.map(change)).collect()
     }
 }
 

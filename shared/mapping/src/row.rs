@@ -296,12 +296,23 @@ impl Plan {
         let mut slots = Vec::new();
         split(&change.raw, &self.names, &mut slots).ok()?;
         let version = self.version(change, &slots).ok()??;
+        self.push_key(&slots, rows).then_some(version)
+    }
+
+    /// Adds the key of a change as a row with its key cells only. Says whether it could be
+    /// read, although the rest of the record may not map.
+    pub fn key_row<'a>(&self, change: &'a Change, rows: &mut Rows<'a>) -> bool {
+        let mut slots = Vec::new();
+        split(&change.raw, &self.names, &mut slots).is_ok() && self.push_key(&slots, rows)
+    }
+
+    fn push_key<'a>(&self, slots: &[Option<&'a str>], rows: &mut Rows<'a>) -> bool {
         let cells = rows.push_empty();
-        if self.fill_key(&slots, cells).is_err() {
+        let good = self.fill_key(slots, cells).is_ok();
+        if !good {
             rows.pop();
-            return None;
         }
-        Some(version)
+        good
     }
 
     /// The source's key of a row of the target, as a JSON object.
