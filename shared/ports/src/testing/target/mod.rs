@@ -3,14 +3,23 @@
 //! The guard is compared with a model of it, outcome by outcome, over random sequences of
 //! writes; what a random sequence would hit too seldom has a case of its own.
 
-use std::{collections::BTreeMap, fmt::Debug};
+mod guard;
+mod loads;
 
-use model::{DataType, LoadMode, PackId, Rows, Value, Version};
-use uuid::Uuid;
+use std::fmt::Debug;
+
+use model::{DataType, Rows, Value, Version};
 
 use crate::{
-    ColumnSpec, Deletes, Ownership, RowOp, RowOutcome, Seen, TableSpec, Target, TargetRow,
-    WriteBatch,
+    ColumnSpec, Deletes, Ownership, RowOp, RowOutcome, TableSpec, Target, TargetRow, WriteBatch,
+};
+
+use guard::Op;
+
+pub use guard::guard_follows_the_model;
+pub use loads::{
+    a_bad_row_in_a_bulk_load_fails_alone, a_bulk_load_ends_with_the_newest_row,
+    a_load_finds_what_is_missing,
 };
 
 /// A target with one empty table of [`standard_spec`]'s shape.
@@ -52,70 +61,6 @@ pub fn standard_spec(name: &str, ownership: Ownership, deletes: Deletes) -> Tabl
 }
 
 type Key = (String, i64);
-
-#[derive(Debug, Clone, PartialEq)]
-enum State {
-    Row(i64, String),
-    /// Without a version where nobody knows that of the deletion.
-    Tombstone(Option<i64>),
-}
-
-#[derive(Debug, Clone)]
-enum Op {
-    Upsert(i64, String),
-    Delete(i64),
-    SettleUpsert(i64, String, Seen, bool),
-    SettleDelete(Seen, bool),
-}
-
-/// The guard, written down once more and as simply as possible.
-fn model_guard(state: Option<&State>, op: &Op) -> (Option<State>, RowOutcome) {
-    use RowOutcome::{Applied, Superseded, Tie, Unchanged};
-    let row = |version: &i64, content: &String| Some(State::Row(*version, content.clone()));
-    let undated = Some(State::Tombstone(None));
-    match (op, state) {
-        (Op::Upsert(v, c) | Op::SettleUpsert(v, c, ..), None)
-        | (Op::SettleUpsert(v, c, _, true), Some(State::Tombstone(None))) => (row(v, c), Applied),
-        (Op::Upsert(v, c) | Op::SettleUpsert(v, c, ..), Some(State::Row(v0, c0))) => {
-            let settles = matches!(op, Op::SettleUpsert(_, _, _, true));
-            match v.cmp(v0) {
-                std::cmp::Ordering::Greater => (row(v, c), Applied),
-                std::cmp::Ordering::Equal if c == c0 => (row(v0, c0), Unchanged),
-                std::cmp::Ordering::Equal if settles => (row(v, c), Applied),
-                std::cmp::Ordering::Equal => (row(v0, c0), Tie),
-                std::cmp::Ordering::Less => (row(v0, c0), Superseded),
-            }
-        }
-        (Op::Upsert(..) | Op::SettleUpsert(_, _, _, false), Some(State::Tombstone(None))) => {
-            (undated, Tie)
-        }
-        (Op::Upsert(v, c) | Op::SettleUpsert(v, c, ..), Some(State::Tombstone(Some(t)))) => {
-            let settles = matches!(op, Op::SettleUpsert(_, _, _, true));
-            match v.cmp(t) {
-                std::cmp::Ordering::Greater => (row(v, c), Applied),
-                std::cmp::Ordering::Equal if settles => (row(v, c), Applied),
-                std::cmp::Ordering::Equal => (Some(State::Tombstone(Some(*t))), Tie),
-                std::cmp::Ordering::Less => (Some(State::Tombstone(Some(*t))), Superseded),
-            }
-        }
-        (Op::Delete(v), None) => (Some(State::Tombstone(Some(*v))), Unchanged),
-        (Op::Delete(v), Some(State::Row(v0, c0))) => match v.cmp(v0) {
-            std::cmp::Ordering::Greater => (Some(State::Tombstone(Some(*v))), Applied),
-            std::cmp::Ordering::Equal => (row(v0, c0), Tie),
-            std::cmp::Ordering::Less => (row(v0, c0), Superseded),
-        },
-        (Op::Delete(v), Some(State::Tombstone(Some(t)))) => {
-            let outcome = if v < t { Superseded } else { Unchanged };
-            (Some(State::Tombstone(Some(*v.max(t)))), outcome)
-        }
-        (Op::SettleDelete(_, true), Some(State::Row(..))) => (undated, Applied),
-        (Op::SettleDelete(_, false), Some(State::Row(v0, c0))) => (row(v0, c0), Tie),
-        (Op::Delete(_), Some(State::Tombstone(None))) | (Op::SettleDelete(..), _) => {
-            (undated, Unchanged)
-        }
-    }
-}
-
 fn fill(cells: &mut [Value<'_>], key: &Key, content: &str) {
     cells[0] = Value::Text(key.0.clone().into());
     cells[1] = Value::Int(key.1);
@@ -223,91 +168,6 @@ async fn prepare(fixture: &dyn TargetFixture) {
         .prepare(fixture.spec())
         .await
         .expect("prepared");
-}
-
-/// Random writes: every outcome and every final row is as the model of the guard says.
-pub async fn guard_follows_the_model(fixture: &dyn TargetFixture) {
-    prepare(fixture).await;
-    for seed in 0..40 {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let company = format!("C{seed}");
-        let mut states: BTreeMap<Key, State> = BTreeMap::new();
-        let keys: Vec<Key> = (0..4).map(|no| key(&company, no)).collect();
-        for step in 0..25 {
-            let chosen: Vec<Key> = keys.iter().filter(|_| random.bool()).cloned().collect();
-            let seen = look(fixture, &chosen).await;
-            let mut writes = Vec::new();
-            for (key, row) in chosen.into_iter().zip(seen) {
-                if random.u8(..5) == 0 {
-                    // Somebody else writes between the look and the write.
-                    let (_, newer) = upsert("", 0, random.i64(1..8), "between");
-                    let outcome = write(fixture, &[(key.clone(), newer.clone())])
-                        .await
-                        .remove(0);
-                    let (next, expected) = model_guard(states.get(&key), &newer);
-                    assert_eq!(
-                        outcome, expected,
-                        "seed {seed}, step {step}, between, {key:?}"
-                    );
-                    let touched = outcome == RowOutcome::Applied;
-                    if let Some(next) = next {
-                        states.insert(key.clone(), next);
-                    }
-                    writes.push((key, settle(&mut random, row.seen, !touched)));
-                } else {
-                    writes.push((key, any_op(&mut random, row.seen)));
-                }
-            }
-            let outcomes = write(fixture, &writes).await;
-            assert_eq!(outcomes.len(), writes.len());
-            for ((key, op), outcome) in writes.iter().zip(outcomes) {
-                let (next, expected) = model_guard(states.get(key), op);
-                assert_eq!(
-                    outcome,
-                    expected,
-                    "seed {seed}, step {step}, {key:?}, {op:?}, {:?}",
-                    states.get(key)
-                );
-                if let Some(next) = next {
-                    states.insert(key.clone(), next);
-                }
-            }
-        }
-        for key in &keys {
-            let expected = match states.get(key) {
-                Some(State::Row(_, content)) => Some(content.clone()),
-                _ => None,
-            };
-            assert_eq!(
-                content(fixture, key).await,
-                expected,
-                "seed {seed}, {key:?}"
-            );
-        }
-    }
-}
-
-fn any_op(random: &mut fastrand::Rng, seen: Seen) -> Op {
-    match random.u8(..4) {
-        0 | 1 => Op::Upsert(random.i64(1..8), any_content(random)),
-        2 => Op::Delete(random.i64(1..8)),
-        _ => settle(random, seen, true),
-    }
-}
-
-fn settle(random: &mut fastrand::Rng, seen: Seen, holds: bool) -> Op {
-    if random.bool() {
-        Op::SettleUpsert(random.i64(1..8), any_content(random), seen, holds)
-    } else {
-        Op::SettleDelete(seen, holds)
-    }
-}
-
-fn any_content(random: &mut fastrand::Rng) -> String {
-    random
-        .choice(["a", "b", "it's \"quoted\"\t\\N\n\u{1F980}"])
-        .unwrap_or_default()
-        .to_owned()
 }
 
 /// Writers side by side: whatever the order, the newest version stays.
@@ -430,191 +290,6 @@ pub async fn an_equal_row_is_left_alone(fixture: &dyn TargetFixture) {
         before,
         "the row was rewritten"
     );
-}
-
-fn pack(id: u128) -> PackId {
-    PackId::from_uuid(Uuid::from_u128(id))
-}
-
-async fn write_bulk(
-    fixture: &dyn TargetFixture,
-    id: u128,
-    writes: &[(Key, Op)],
-) -> Vec<RowOutcome> {
-    let bulk = WriteBatch {
-        bulk: Some(vec![(pack(id), writes.len())]),
-        found_in: Some(1),
-        ..batch(writes)
-    };
-    fixture
-        .target()
-        .write(fixture.spec(), &bulk)
-        .await
-        .expect("written")
-}
-
-/// A load into an empty table of Syncline's own may write in bulk, each pack once, and ends
-/// with one row per key: the newest.
-pub async fn a_bulk_load_ends_with_the_newest_row(fixture: &dyn TargetFixture) {
-    prepare(fixture).await;
-    let target = fixture.target();
-    let mode = target.begin_load(fixture.spec(), 1).await.expect("begun");
-    if fixture.spec().ownership == Ownership::Existing {
-        assert_eq!(
-            mode,
-            LoadMode::Guarded,
-            "an existing table must not lose its key"
-        );
-        return;
-    }
-    assert_eq!(mode, LoadMode::Bulk);
-    assert_eq!(
-        target
-            .begin_load(fixture.spec(), 1)
-            .await
-            .expect("begun again"),
-        LoadMode::Bulk
-    );
-    let first = [
-        upsert("b", 1, 1, "old"),
-        upsert("b", 2, 1, "same"),
-        upsert("b", 3, 1, "x"),
-    ];
-    let second = [
-        upsert("b", 1, 2, "new"),
-        upsert("b", 2, 1, "same"),
-        upsert("b", 3, 1, "y"),
-    ];
-    for _ in 0..2 {
-        assert_eq!(
-            write_bulk(fixture, 1, &first).await,
-            vec![RowOutcome::Applied; 3]
-        );
-    }
-    assert_eq!(
-        write_bulk(fixture, 2, &second).await,
-        vec![RowOutcome::Applied; 3]
-    );
-    let end = target.end_bulk(fixture.spec()).await.expect("ended");
-    assert_eq!((end.superseded, end.unchanged), (1, 2), "{end:?}");
-    assert_eq!(end.ties, [[Value::Text("b".into()), Value::Int(3)]]);
-    assert_eq!(
-        target
-            .end_bulk(fixture.spec())
-            .await
-            .expect("ended again")
-            .superseded,
-        0
-    );
-    assert_eq!(content(fixture, &key("b", 1)).await.as_deref(), Some("new"));
-    assert_eq!(
-        content(fixture, &key("b", 2)).await.as_deref(),
-        Some("same")
-    );
-    // From here on the guard holds, for packs of the load that arrive late too.
-    assert_eq!(
-        write_bulk(fixture, 3, &[upsert("b", 1, 1, "late")]).await,
-        [RowOutcome::Superseded]
-    );
-    assert_eq!(
-        write(fixture, &[upsert("b", 1, 3, "live")]).await,
-        [RowOutcome::Applied]
-    );
-    target.end_load(fixture.spec(), 1).await.expect("ended");
-    let again = target.begin_load(fixture.spec(), 2).await.expect("begun");
-    assert_eq!(
-        again,
-        LoadMode::Guarded,
-        "a table with rows must not lose its key"
-    );
-}
-
-/// A bad row in a bulk load fails alone.
-pub async fn a_bad_row_in_a_bulk_load_fails_alone(fixture: &dyn TargetFixture) {
-    prepare(fixture).await;
-    fixture
-        .target()
-        .begin_load(fixture.spec(), 1)
-        .await
-        .expect("begun");
-    let writes: Vec<_> = (0..5).map(|no| upsert("bulkbad", no, 1, "fine")).collect();
-    let mut batch = batch(&writes);
-    batch.bulk = Some(vec![(pack(9), 5)]);
-    let mut rows = Rows::new(5);
-    for (at, row) in batch.rows.iter().enumerate() {
-        let cells = rows.push_empty();
-        cells.clone_from_slice(row);
-        if at == 2 {
-            cells[2] = Value::Null;
-        }
-    }
-    batch.rows = rows;
-    for _ in 0..2 {
-        let outcomes = fixture
-            .target()
-            .write(fixture.spec(), &batch)
-            .await
-            .expect("written");
-        let failed: Vec<_> = outcomes
-            .iter()
-            .map(|o| matches!(o, RowOutcome::Failed(_)))
-            .collect();
-        assert_eq!(failed, [false, false, true, false, false], "{outcomes:?}");
-    }
-    fixture
-        .target()
-        .end_bulk(fixture.spec())
-        .await
-        .expect("ended");
-    assert_eq!(
-        content(fixture, &key("bulkbad", 1)).await.as_deref(),
-        Some("fine")
-    );
-    assert_eq!(content(fixture, &key("bulkbad", 2)).await, None);
-}
-
-/// What a load did not bring is found, in order and page by page; what it brought is not,
-/// even where nothing had to be written.
-pub async fn a_load_finds_what_is_missing(fixture: &dyn TargetFixture) {
-    prepare(fixture).await;
-    let target = fixture.target();
-    let all: Vec<_> = (0..6).map(|no| upsert("sweep", no, 5, "x")).collect();
-    write(fixture, &all).await;
-    write(fixture, &[(key("sweep", 5), Op::Delete(6))]).await;
-    assert_eq!(
-        target.begin_load(fixture.spec(), 7).await.expect("begun"),
-        LoadMode::Guarded
-    );
-    let brought = [
-        upsert("sweep", 0, 5, "x"),
-        upsert("sweep", 3, 4, "older"),
-        upsert("sweep", 9, 1, "new"),
-    ];
-    let load = WriteBatch {
-        found_in: Some(7),
-        ..batch(&brought)
-    };
-    target.write(fixture.spec(), &load).await.expect("written");
-    target
-        .write(fixture.spec(), &load)
-        .await
-        .expect("written again");
-    let missing = async |after: Option<&[Value<'static>]>, limit: usize| {
-        target
-            .missing(fixture.spec(), 7, after, limit)
-            .await
-            .expect("counted")
-    };
-    let first = missing(None, 2).await;
-    assert_eq!((first.rows, first.missing), (6, 3));
-    let name = |no: i64| vec![Value::Text("sweep".into()), Value::Int(no)];
-    assert_eq!(first.keys, [name(1), name(2)]);
-    assert_eq!(missing(Some(&first.keys[1]), 2).await.keys, [name(4)]);
-    target.end_load(fixture.spec(), 7).await.expect("ended");
-    target
-        .end_load(fixture.spec(), 7)
-        .await
-        .expect("ended again");
 }
 
 /// A batch without rows is no error.

@@ -1,0 +1,192 @@
+//! Loads: in bulk, and what they find.
+
+use model::{LoadMode, PackId, Rows, Value};
+use uuid::Uuid;
+
+use super::{Key, TargetFixture, batch, content, guard::Op, key, prepare, upsert, write};
+use crate::{Ownership, RowOutcome, WriteBatch};
+
+fn pack(id: u128) -> PackId {
+    PackId::from_uuid(Uuid::from_u128(id))
+}
+
+async fn write_bulk(
+    fixture: &dyn TargetFixture,
+    id: u128,
+    writes: &[(Key, Op)],
+) -> Vec<RowOutcome> {
+    let bulk = WriteBatch {
+        bulk: Some(vec![(pack(id), writes.len())]),
+        found_in: Some(1),
+        ..batch(writes)
+    };
+    fixture
+        .target()
+        .write(fixture.spec(), &bulk)
+        .await
+        .expect("written")
+}
+
+/// A load into an empty table of Syncline's own may write in bulk, each pack once, and ends
+/// with one row per key: the newest.
+pub async fn a_bulk_load_ends_with_the_newest_row(fixture: &dyn TargetFixture) {
+    prepare(fixture).await;
+    let target = fixture.target();
+    let mode = target.begin_load(fixture.spec(), 1).await.expect("begun");
+    if fixture.spec().ownership == Ownership::Existing {
+        assert_eq!(
+            mode,
+            LoadMode::Guarded,
+            "an existing table must not lose its key"
+        );
+        return;
+    }
+    assert_eq!(mode, LoadMode::Bulk);
+    assert_eq!(
+        target
+            .begin_load(fixture.spec(), 1)
+            .await
+            .expect("begun again"),
+        LoadMode::Bulk
+    );
+    let first = [
+        upsert("b", 1, 1, "old"),
+        upsert("b", 2, 1, "same"),
+        upsert("b", 3, 1, "x"),
+    ];
+    let second = [
+        upsert("b", 1, 2, "new"),
+        upsert("b", 2, 1, "same"),
+        upsert("b", 3, 1, "y"),
+    ];
+    for _ in 0..2 {
+        assert_eq!(
+            write_bulk(fixture, 1, &first).await,
+            vec![RowOutcome::Applied; 3]
+        );
+    }
+    assert_eq!(
+        write_bulk(fixture, 2, &second).await,
+        vec![RowOutcome::Applied; 3]
+    );
+    let end = target.end_bulk(fixture.spec()).await.expect("ended");
+    assert_eq!((end.superseded, end.unchanged), (1, 2), "{end:?}");
+    assert_eq!(end.ties, [[Value::Text("b".into()), Value::Int(3)]]);
+    assert_eq!(
+        target
+            .end_bulk(fixture.spec())
+            .await
+            .expect("ended again")
+            .superseded,
+        0
+    );
+    assert_eq!(content(fixture, &key("b", 1)).await.as_deref(), Some("new"));
+    assert_eq!(
+        content(fixture, &key("b", 2)).await.as_deref(),
+        Some("same")
+    );
+    // From here on the guard holds, for packs of the load that arrive late too.
+    assert_eq!(
+        write_bulk(fixture, 3, &[upsert("b", 1, 1, "late")]).await,
+        [RowOutcome::Superseded]
+    );
+    assert_eq!(
+        write(fixture, &[upsert("b", 1, 3, "live")]).await,
+        [RowOutcome::Applied]
+    );
+    target.end_load(fixture.spec(), 1).await.expect("ended");
+    let again = target.begin_load(fixture.spec(), 2).await.expect("begun");
+    assert_eq!(
+        again,
+        LoadMode::Guarded,
+        "a table with rows must not lose its key"
+    );
+}
+
+/// A bad row in a bulk load fails alone.
+pub async fn a_bad_row_in_a_bulk_load_fails_alone(fixture: &dyn TargetFixture) {
+    prepare(fixture).await;
+    fixture
+        .target()
+        .begin_load(fixture.spec(), 1)
+        .await
+        .expect("begun");
+    let writes: Vec<_> = (0..5).map(|no| upsert("bulkbad", no, 1, "fine")).collect();
+    let mut batch = batch(&writes);
+    batch.bulk = Some(vec![(pack(9), 5)]);
+    let mut rows = Rows::new(5);
+    for (at, row) in batch.rows.iter().enumerate() {
+        let cells = rows.push_empty();
+        cells.clone_from_slice(row);
+        if at == 2 {
+            cells[2] = Value::Null;
+        }
+    }
+    batch.rows = rows;
+    for _ in 0..2 {
+        let outcomes = fixture
+            .target()
+            .write(fixture.spec(), &batch)
+            .await
+            .expect("written");
+        let failed: Vec<_> = outcomes
+            .iter()
+            .map(|o| matches!(o, RowOutcome::Failed(_)))
+            .collect();
+        assert_eq!(failed, [false, false, true, false, false], "{outcomes:?}");
+    }
+    fixture
+        .target()
+        .end_bulk(fixture.spec())
+        .await
+        .expect("ended");
+    assert_eq!(
+        content(fixture, &key("bulkbad", 1)).await.as_deref(),
+        Some("fine")
+    );
+    assert_eq!(content(fixture, &key("bulkbad", 2)).await, None);
+}
+
+/// What a load did not bring is found, in order and page by page; what it brought is not,
+/// even where nothing had to be written.
+pub async fn a_load_finds_what_is_missing(fixture: &dyn TargetFixture) {
+    prepare(fixture).await;
+    let target = fixture.target();
+    let all: Vec<_> = (0..6).map(|no| upsert("sweep", no, 5, "x")).collect();
+    write(fixture, &all).await;
+    write(fixture, &[(key("sweep", 5), Op::Delete(6))]).await;
+    assert_eq!(
+        target.begin_load(fixture.spec(), 7).await.expect("begun"),
+        LoadMode::Guarded
+    );
+    let brought = [
+        upsert("sweep", 0, 5, "x"),
+        upsert("sweep", 3, 4, "older"),
+        upsert("sweep", 9, 1, "new"),
+    ];
+    let load = WriteBatch {
+        found_in: Some(7),
+        ..batch(&brought)
+    };
+    target.write(fixture.spec(), &load).await.expect("written");
+    target
+        .write(fixture.spec(), &load)
+        .await
+        .expect("written again");
+    let missing = async |after: Option<&[Value<'static>]>, limit: usize| {
+        target
+            .missing(fixture.spec(), 7, after, limit)
+            .await
+            .expect("counted")
+    };
+    let first = missing(None, 2).await;
+    assert_eq!((first.rows, first.missing), (6, 3));
+    let name = |no: i64| vec![Value::Text("sweep".into()), Value::Int(no)];
+    assert_eq!(first.keys, [name(1), name(2)]);
+    assert_eq!(missing(Some(&first.keys[1]), 2).await.keys, [name(4)]);
+    target.end_load(fixture.spec(), 7).await.expect("ended");
+    target
+        .end_load(fixture.spec(), 7)
+        .await
+        .expect("ended again");
+}
