@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use model::VersionKind;
 
 use crate::{
-    Connection, ConnectionKind, Definition, DeletePolicy, FieldSource, Map, PullMode, Scheme,
-    WebhookMode,
+    Connection, ConnectionKind, Definition, DeletePolicy, Field, FieldSource, Map, PullMode,
+    Scheme, WebhookMode,
     problem::{Log, Severity},
     webhook::Webhook,
 };
+
+/// Longest name of a column in PostgreSQL, in bytes (`NAMEDATALEN` - 1).
+const LONGEST_NAME: usize = 63;
 
 struct Checker<'d> {
     log: &'d Log,
@@ -46,6 +49,7 @@ pub(crate) fn check(definition: &Definition, log: &Log) {
         checker.check_target(definition);
         checker.check_key();
         checker.check_fields();
+        checker.check_names(definition);
         checker.check_webhook();
         checker.check_pull();
         checker.check_rest();
@@ -284,6 +288,35 @@ impl Checker<'_> {
         }
     }
 
+    /// Names that the target takes for the same, or cuts off.
+    fn check_names(&self, definition: &Definition) {
+        let Map { to, fields, .. } = self.map;
+        let kind = definition.connections.get(&to.connection).map(|to| to.kind);
+        let mut seen = BTreeMap::new();
+        for Field { column, .. } in fields {
+            let at = format!("fields.{column}");
+            if kind == Some(ConnectionKind::Sqlite)
+                && let Some(first) = seen.insert(column.to_ascii_lowercase(), column)
+            {
+                let message = format!(
+                    "`{first}` and `{column}` are one column: SQLite does not tell case apart"
+                );
+                self.error(
+                    "duplicate-column",
+                    &at,
+                    message,
+                    "give one of them another name",
+                );
+            }
+            if kind == Some(ConnectionKind::Postgres) && column.len() > LONGEST_NAME {
+                let message = format!(
+                    "the name `{column}` is longer than the {LONGEST_NAME} bytes that PostgreSQL takes"
+                );
+                self.error("long-name", &at, message, "give the column a shorter name");
+            }
+        }
+    }
+
     fn check_webhook(&self) {
         let Some(webhook) = &self.map.webhook else {
             return;
@@ -401,7 +434,9 @@ fn check_unused(definition: &Definition, log: &Log) {
 fn check_shared_targets(definition: &Definition, log: &Log) {
     let mut targets = BTreeMap::new();
     for (name, map) in &definition.maps {
-        let target = (&map.to.connection, &map.to.table);
+        // Two connections may lead to one system.
+        let system = definition.connections.get(&map.to.connection);
+        let target = (system.map(|to| format!("{:?}", to.url)), &map.to.table);
         if let Some(first) = targets.insert(target, name) {
             let message = format!(
                 "maps `{first}` and `{name}` write the same table, each with versions of its own"

@@ -87,6 +87,7 @@ impl Definition {
         code: &'static str,
         path: &str,
         message: String,
+        help: Option<String>,
     ) -> Problem {
         Problem {
             severity,
@@ -94,7 +95,7 @@ impl Definition {
             place: self.place(path),
             path: path.to_owned(),
             message,
-            help: None,
+            help,
         }
     }
 

@@ -309,6 +309,12 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "another name",
     ),
     (
+        "      name: Name",
+        "      name: Name\n      NAME: Name",
+        "duplicate-column",
+        "does not tell case apart",
+    ),
+    (
         "pull: { every: 5m }",
         "pull: { every: 5 minutes or so }",
         "invalid-duration",
@@ -420,6 +426,37 @@ fn the_pre_flight_checks() {
         assert!(problem.to_string().contains(said), "{problem}");
         assert!(problem.place.line > 0);
     }
+}
+
+#[test]
+fn a_name_that_postgresql_would_cut_off_is_refused() {
+    let long = "n".repeat(64);
+    let text = file("      name: Name", &format!("      {long}: Name"));
+    assert_eq!(problems(&text), [], "SQLite takes it");
+    let text = text.replace(
+        "kind: sqlite, url: warehouse.db",
+        "kind: postgres, url: secret://w",
+    );
+    let (at, said) = only(&text);
+    assert!(
+        at.ends_with("long-name") && said.contains("63 bytes"),
+        "{said}"
+    );
+}
+
+#[test]
+fn two_names_for_one_database_do_not_hide_a_shared_table() {
+    let second = "
+  others:
+    from: { stream: crm.Others, key: Id, version: V }
+    to: { stream: again.customers, key: id }
+    fields: { id: Id }
+    pull: { every: 5m }
+";
+    let again = "  warehouse: { kind: sqlite, url: warehouse.db }\n  again:";
+    let text = file("  warehouse:", again) + second;
+    let (at, said) = only(&text);
+    assert!(at.ends_with("duplicate-target"), "{said}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub mod json;
 mod key;
 mod plan;
 mod plans;
+mod preflight;
 mod request;
 mod row;
 mod table;

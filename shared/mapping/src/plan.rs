@@ -10,6 +10,7 @@ use crate::{
     convert::convert_owned,
     expr::{Expression, Needs},
     extract::Names,
+    preflight,
     request::Requests,
     table,
 };
@@ -36,6 +37,8 @@ pub struct PlanProblem {
     pub at: String,
     /// What is wrong.
     pub message: String,
+    /// What to do, where the message does not say it.
+    pub help: Option<String>,
 }
 
 impl PlanProblem {
@@ -45,21 +48,36 @@ impl PlanProblem {
         self.severity == Severity::Error
     }
 
-    pub(crate) fn error(code: &'static str, at: &str, message: String) -> Self {
+    /// The same with what to do.
+    #[must_use]
+    pub fn help(self, help: &str) -> Self {
+        Self {
+            help: Some(help.to_owned()),
+            ..self
+        }
+    }
+
+    /// Something that cannot work.
+    #[must_use]
+    pub fn error(code: &'static str, at: &str, message: String) -> Self {
         Self {
             severity: Severity::Error,
             code,
             at: at.to_owned(),
             message,
+            help: None,
         }
     }
 
-    pub(crate) fn warning(code: &'static str, at: &str, message: String) -> Self {
+    /// Something that probably is not meant so.
+    #[must_use]
+    pub fn warning(code: &'static str, at: &str, message: String) -> Self {
         Self {
             severity: Severity::Warning,
             code,
             at: at.to_owned(),
             message,
+            help: None,
         }
     }
 }
@@ -138,6 +156,9 @@ impl Plan {
         let filter = compiler.condition("filter", map.filter.as_deref());
         let deleted = compiler.condition("from.deleted", map.from.deleted.as_deref());
         compiler.check_source(map, &schemas);
+        let expressions = preflight::expressions(&columns, filter.as_ref(), deleted.as_ref());
+        let found = preflight::check(map, &expressions, &types, &schemas);
+        compiler.problems.extend(found);
         compiler.problems.extend(table::check_target(map, &schemas));
         if let Some(http) = &map.to.http {
             let found = Requests::compile(map, http, &types).1;

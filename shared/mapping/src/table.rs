@@ -2,7 +2,7 @@
 
 use definition::{DeletePolicy, Field, FieldSource, Map, Scalar};
 use model::DataType;
-use ports::{ColumnSchema, ColumnSpec, Deletes, Ownership, TableSpec};
+use ports::{ColumnSchema, ColumnSpec, Deletes, Ownership, TableSchema, TableSpec};
 
 use crate::plan::{PlanProblem, Schemas};
 
@@ -77,7 +77,8 @@ pub(crate) fn check_target(map: &Map, schemas: &Schemas<'_>) -> Vec<PlanProblem>
                 "there is no table `{}` in `{}`",
                 map.to.table, map.to.connection
             );
-            problems.push(PlanProblem::error("missing-table", "to.stream", message));
+            let help = "correct its name, make it, or leave `existing` out to have it made";
+            problems.push(PlanProblem::error("missing-table", "to.stream", message).help(help));
         }
         return problems;
     };
@@ -86,14 +87,17 @@ pub(crate) fn check_target(map: &Map, schemas: &Schemas<'_>) -> Vec<PlanProblem>
         match target_column(schemas, &field.column) {
             None if map.to.existing => {
                 let message = format!("table `{}` has no column `{}`", map.to.table, field.column);
-                problems.push(PlanProblem::error("missing-column", &at, message));
+                let help =
+                    "correct the name, add the column to the table, or leave it out of the map";
+                problems.push(PlanProblem::error("missing-column", &at, message).help(help));
             }
             Some(column) if column.computed => {
                 let message = format!(
                     "column `{}` is computed by the target and cannot be written",
                     field.column
                 );
-                problems.push(PlanProblem::error("read-only-column", &at, message));
+                let help = "leave it out of the map";
+                problems.push(PlanProblem::error("read-only-column", &at, message).help(help));
             }
             Some(column) => problems.extend(check_type(field, column, &at)),
             None => {}
@@ -107,27 +111,38 @@ pub(crate) fn check_target(map: &Map, schemas: &Schemas<'_>) -> Vec<PlanProblem>
                 "column `{}` of `{}` must have a value and no field gives one",
                 column.name, map.to.table
             );
-            problems.push(PlanProblem::error("unmapped-mandatory", "fields", message));
+            let help = format!(
+                "add `{0}: <field>` or `{0}: {{ value: … }}`, or give the column a default in the table",
+                column.name
+            );
+            let problem = PlanProblem::error("unmapped-mandatory", "fields", message);
+            problems.push(problem.help(&help));
         }
     }
+    problems.extend(check_key(map, target));
+    problems
+}
+
+fn check_key(map: &Map, target: &TableSchema) -> Option<PlanProblem> {
     let mut wanted = map.to.key.clone();
     let mut found = target.key.clone();
     wanted.sort();
     found.sort();
-    if map.to.existing && wanted != found {
-        let has = if target.key.is_empty() {
-            "no unique key".to_owned()
-        } else {
-            format!("the key {}", target.key.join(", "))
-        };
-        let message = format!(
-            "table `{}` has {has}, and the map says {}",
-            map.to.table,
-            map.to.key.join(", ")
-        );
-        problems.push(PlanProblem::error("key-mismatch", "to.key", message));
+    if !map.to.existing || wanted == found {
+        return None;
     }
-    problems
+    let has = if target.key.is_empty() {
+        "no unique key".to_owned()
+    } else {
+        format!("the key {}", target.key.join(", "))
+    };
+    let message = format!(
+        "table `{}` has {has}, and the map says {}",
+        map.to.table,
+        map.to.key.join(", ")
+    );
+    let help = "the key of the map must be the primary key or a unique key of the table";
+    Some(PlanProblem::error("key-mismatch", "to.key", message).help(help))
 }
 
 fn check_type(field: &Field, column: &ColumnSchema, at: &str) -> Option<PlanProblem> {
@@ -140,5 +155,6 @@ fn check_type(field: &Field, column: &ColumnSchema, at: &str) -> Option<PlanProb
         "column `{}` is {} in the target, and the map makes it {declared}",
         column.name, column.native
     );
-    Some(PlanProblem::warning("type-mismatch", at, message))
+    let help = "leave `type` out to take the column's own, or change the column";
+    Some(PlanProblem::warning("type-mismatch", at, message).help(help))
 }

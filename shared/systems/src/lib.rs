@@ -2,6 +2,7 @@
 //!
 //! This is the one place that knows which connector serves which kind of connection.
 
+mod check;
 mod plans;
 
 use std::{

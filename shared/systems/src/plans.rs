@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 /// when a target turned out to look otherwise.
 pub struct DefinedPlans {
     definition: Arc<Definition>,
-    systems: Arc<dyn Systems>,
-    checkpoints: Arc<dyn Checkpoints>,
+    pub(crate) systems: Arc<dyn Systems>,
+    pub(crate) checkpoints: Arc<dyn Checkpoints>,
     plans: Mutex<HashMap<MapName, Arc<Plan>>>,
 }
 
@@ -32,15 +32,15 @@ impl fmt::Debug for DefinedPlans {
 }
 
 /// What the systems of a map looked like.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Snapshot {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
     /// Digest of the map for which they were asked.
-    digest: String,
-    source: StreamSchema,
-    target: Option<TableSchema>,
+    pub(crate) digest: String,
+    pub(crate) source: StreamSchema,
+    pub(crate) target: Option<TableSchema>,
 }
 
-fn key(map: &MapName) -> String {
+pub(crate) fn key(map: &MapName) -> String {
     format!("schema/{map}")
 }
 
@@ -77,13 +77,6 @@ impl DefinedPlans {
             .unwrap_or_else(PoisonError::into_inner)
             .get(map)
             .cloned()
-    }
-
-    /// Asks the systems of a map what they look like and compiles it against that: a plan if
-    /// there is no error, and everything wrong or doubtful.
-    pub async fn check(&self, map: &Map) -> Result<(Option<Plan>, Vec<PlanProblem>), PlansError> {
-        let snapshot = self.ask(map).await?;
-        Ok(compile(map, &snapshot))
     }
 
     async fn ask(&self, map: &Map) -> Result<Snapshot, PlansError> {
@@ -143,7 +136,7 @@ impl DefinedPlans {
     }
 }
 
-fn compile(map: &Map, snapshot: &Snapshot) -> (Option<Plan>, Vec<PlanProblem>) {
+pub(crate) fn compile(map: &Map, snapshot: &Snapshot) -> (Option<Plan>, Vec<PlanProblem>) {
     let schemas = Schemas {
         source: Some(&snapshot.source),
         target: snapshot.target.as_ref(),

@@ -109,7 +109,14 @@ fn place(
     problem: mapping::PlanProblem,
 ) -> Problem {
     let path = format!("maps.{}.{}", map.name, problem.at);
-    definition.problem(problem.severity, problem.code, &path, problem.message)
+    let mapping::PlanProblem {
+        severity,
+        code,
+        message,
+        help,
+        ..
+    } = problem;
+    definition.problem(severity, code, &path, message, help)
 }
 
 pub(super) fn validate(context: &Context) -> Result<(), CliError> {
@@ -137,32 +144,36 @@ pub(super) async fn check(context: &Context, args: &MapArgs) -> Result<(), CliEr
         let Some(defined) = home.definition.maps.get(&map) else {
             continue;
         };
-        match home.plans.check(defined).await {
-            Ok((_, found)) => {
-                let known: Vec<_> = problems
-                    .iter()
-                    .map(|problem| (problem.code, problem.path.clone()))
-                    .collect();
-                let found = found
-                    .into_iter()
-                    .map(|problem| place(&home.definition, defined, problem));
-                problems.extend(
-                    found.filter(|problem| !known.contains(&(problem.code, problem.path.clone()))),
-                );
-            }
-            Err(error) => {
-                let path = format!("maps.{map}");
-                let problem = home.definition.problem(
-                    Severity::Error,
-                    "system-unavailable",
-                    &path,
-                    error.to_string(),
-                );
-                problems.push(problem);
-            }
-        }
+        let known: Vec<_> = problems
+            .iter()
+            .map(|problem| (problem.code, problem.path.clone()))
+            .collect();
+        let mut found = home.plans.check(defined).await;
+        found.extend(check_secrets(&home, defined).await);
+        let found = found
+            .into_iter()
+            .map(|problem| place(&home.definition, defined, problem));
+        problems
+            .extend(found.filter(|problem| !known.contains(&(problem.code, problem.path.clone()))));
     }
     report(context.format, &file, &text, &problems)
+}
+
+/// Secrets of a webhook that cannot be had: its requests would be refused.
+async fn check_secrets(home: &Home, map: &definition::Map) -> Vec<mapping::PlanProblem> {
+    let mut problems = Vec::new();
+    let secrets = map.webhook.iter().flat_map(|webhook| &webhook.secrets);
+    for name in secrets {
+        if let Err(error) = home.functions.intake.secrets.get(name).await {
+            let at = "webhook.secret";
+            problems.push(mapping::PlanProblem::error(
+                "missing-secret",
+                at,
+                error.to_string(),
+            ));
+        }
+    }
+    problems
 }
 
 /// The maps of these names, or all.
