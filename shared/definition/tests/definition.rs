@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use definition::{
-    Auth, ConnectionKind, Definition, DeletePolicy, EventRule, FieldSource, JSON_SCHEMA,
-    MissingPolicy, Paging, Problem, PullMode, Scalar, Scheme, Severity, Text, WebhookMode,
+    Auth, ConnectionKind, Definition, DeletePolicy, EventRule, FieldSource, MissingPolicy, Paging,
+    Problem, PullMode, Scalar, Scheme, Severity, Text, WebhookMode,
 };
 use model::{ConnectionName, DataType, MapName, Op, VersionKind};
 
@@ -516,49 +516,4 @@ fn an_empty_or_foreign_file_is_explained() {
     assert_eq!(only("[1, 2]").0, "1:1 wrong-type");
     let deep = "a: ".repeat(3) + &"[".repeat(20_000);
     assert!(!problems(&deep).is_empty());
-}
-
-#[test]
-fn the_published_schema_agrees() {
-    let schema: serde_json::Value = serde_json::from_str(JSON_SCHEMA).unwrap();
-    let validator = jsonschema::validator_for(&schema).unwrap();
-    // JSON is YAML, so what the schema is asked about is what a YAML reader makes of the file.
-    let json = |text: &str| -> serde_json::Value { yaml_to_json(text) };
-    let full = json(FULL);
-    let errors: Vec<_> = validator
-        .iter_errors(&full)
-        .map(|e| e.to_string())
-        .collect();
-    assert_eq!(errors, [""; 0]);
-    assert!(validator.is_valid(&json(&file("", ""))));
-    for (from, to) in [
-        ("    fields:", "    feilds:"),
-        ("kind: odata", "kind: odatta"),
-        ("pull: { every: 5m }", "deletes: purge"),
-        (
-            "url: \"https://crm.example.com\"",
-            "url: u, auth: { bearer: s3cret }",
-        ),
-    ] {
-        assert!(!validator.is_valid(&json(&file(from, to))), "{to}");
-    }
-}
-
-fn yaml_to_json(text: &str) -> serde_json::Value {
-    use saphyr::{LoadableYamlNode, Scalar, Yaml};
-    fn convert(yaml: &Yaml<'_>) -> serde_json::Value {
-        match yaml {
-            Yaml::Value(Scalar::Boolean(value)) => (*value).into(),
-            Yaml::Value(Scalar::Integer(value)) => (*value).into(),
-            Yaml::Value(Scalar::FloatingPoint(value)) => value.into_inner().into(),
-            Yaml::Value(Scalar::String(value)) => value.as_ref().into(),
-            Yaml::Sequence(list) => list.iter().map(convert).collect(),
-            Yaml::Mapping(map) => map
-                .iter()
-                .map(|(k, v)| (k.as_str().unwrap().to_owned(), convert(v)))
-                .collect(),
-            _ => serde_json::Value::Null,
-        }
-    }
-    convert(&Yaml::load_from_str(text).unwrap()[0])
 }
