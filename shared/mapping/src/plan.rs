@@ -134,11 +134,8 @@ impl Plan {
             whole: false,
             problems: Vec::new(),
         };
-        let types: Vec<DataType> = map
-            .fields
-            .iter()
-            .map(|field| table::column_type(field, &schemas))
-            .collect();
+        let column_type = |field: &Field| table::column_type(field, &schemas);
+        let types: Vec<DataType> = map.fields.iter().map(column_type).collect();
         let mut columns = Vec::with_capacity(map.fields.len());
         for (field, ty) in map.fields.iter().zip(&types) {
             let required = field.required || map.to.key.contains(&field.column);
