@@ -155,3 +155,84 @@ async fn bad_rows_end_as_failures_and_are_repaired() {
     assert_equal(&crm, &database).await;
     deployment.assert_balanced().await;
 }
+
+/// Orders in a database, mirrored in another schema of it. A row with `gone` is a deleted one.
+const MIRROR: &str = "\
+connections:
+  shop: { kind: postgres, url: secret://shop }
+maps:
+  orders:
+    from: { stream: shop.shop.orders, key: [company, no], version: changed, deleted: src.gone }
+    to: { stream: shop.mirror.orders, key: [company, no] }
+    fields: { company: company, no: no, total: total, placed: placed, changed: changed, ticket: ticket, scan: scan, tags: tags }
+    pull: { every: 5m }
+    load: { slices: 4 }
+    webhook: { endpoint: crm, scheme: standard, secret: secret://crm-hook, mode: touch }
+";
+
+const SHOP: &str = "
+    CREATE SCHEMA shop;
+    CREATE TABLE shop.orders (
+        company text, no bigint, total numeric(18,4), placed date, changed timestamptz NOT NULL DEFAULT now(),
+        ticket uuid NOT NULL DEFAULT gen_random_uuid(), scan bytea, tags jsonb, gone boolean NOT NULL DEFAULT false,
+        PRIMARY KEY (company, no));
+    INSERT INTO shop.orders (company, no, total, placed, scan, tags)
+    SELECT 'c' || n % 3, n, n / 7.0, '2026-01-01'::date + n % 365, decode(md5(n::text), 'hex'), jsonb_build_object('n', n)
+    FROM generate_series(1, 500) AS n;";
+
+/// Rows that are only in one of the two.
+async fn strays(database: &TestDatabase) -> Vec<Vec<String>> {
+    let columns = "company, no, total, placed, changed, ticket, scan, tags";
+    let shop = format!("SELECT {columns} FROM shop.orders WHERE NOT gone");
+    let mirror = format!("SELECT {columns} FROM mirror.orders");
+    let sql = format!("({shop} EXCEPT {mirror}) UNION ALL ({mirror} EXCEPT {shop})");
+    database.query(&sql).await
+}
+
+#[tokio::test]
+async fn a_database_is_read_whole_and_no_change_is_missed() {
+    let none = Vec::<Vec<String>>::new();
+    let database = TestDatabase::create().await;
+    database.execute(SHOP).await;
+    let project = Project::new(MIRROR);
+    project.secret("shop", &database.url());
+    let deployment = Deployment::open(project);
+    // A transaction that began before the load and ends after the first pull.
+    let late = database.client().await;
+    let early = "BEGIN; INSERT INTO shop.orders (company, no, total) VALUES ('late', 1, 0.0001)";
+    late.batch_execute(early).await.unwrap();
+    deployment.load_all().await;
+    assert_eq!(strays(&database).await, none);
+
+    let changes = "UPDATE shop.orders SET total = total + 1, changed = now() WHERE no % 50 = 0;
+        UPDATE shop.orders SET gone = true, changed = now() WHERE no % 77 = 0;
+        INSERT INTO shop.orders (company, no) VALUES ('new', 1)";
+    database.execute(changes).await;
+    deployment.pull(&["orders"]).await;
+    assert_eq!(strays(&database).await, none);
+    late.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(strays(&database).await.len(), 1);
+    deployment.pull(&["orders"]).await;
+    assert_eq!(strays(&database).await, none);
+
+    // A webhook that only says that something has changed.
+    database
+        .execute(
+            "UPDATE shop.orders SET total = 9, changed = now() WHERE company = 'c1' AND no = 1",
+        )
+        .await;
+    let event = json!({ "company": "c1", "no": 1 });
+    crate::support::send(&deployment, &event).await;
+    deployment.settle().await;
+    assert_eq!(strays(&database).await, none);
+
+    // What leaves no trace is found by a load.
+    database
+        .execute("DELETE FROM shop.orders WHERE no BETWEEN 100 AND 103")
+        .await;
+    deployment.pull(&["orders"]).await;
+    assert_eq!(strays(&database).await.len(), 4);
+    deployment.load(&["orders"]).await;
+    assert_eq!(strays(&database).await, none);
+    deployment.assert_balanced().await;
+}

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use connector_http::HttpClient;
 use connector_http_target::HttpTarget;
 use connector_odata::OdataSource;
-use connector_postgres::{Database, Login, PostgresTarget};
+use connector_postgres::{Database, Login, PostgresSource, PostgresTarget};
 use connector_rest::RestSource;
 use connector_sqlite::SqliteTarget;
 use definition::{Auth, Connection, ConnectionKind, Definition, Map, Text};
@@ -191,6 +191,15 @@ impl DefinedSystems {
             ConnectionKind::Rest => {
                 let source = RestSource::new(self.client(name).await?, map);
                 Arc::new(source.map_err(|what| settings(name, what))?)
+            }
+            ConnectionKind::Postgres => {
+                let clock = Arc::clone(&self.around.clock);
+                Arc::new(PostgresSource::new(
+                    self.database(name).await?,
+                    clock,
+                    map,
+                    reads,
+                ))
             }
             kind => {
                 return Err(settings(

@@ -6,7 +6,7 @@ use std::error::Error as _;
 
 use deadpool::managed::{PoolError, TimeoutType};
 use model::{Cause, ErrorClass};
-use ports::TargetError;
+use ports::{SourceError, TargetError};
 use tokio_postgres::error::DbError;
 
 /// What went wrong, before it is known for whom.
@@ -78,6 +78,18 @@ impl Fault {
             },
             Kind::Auth => TargetError::Auth { what },
             Kind::Schema => TargetError::Schema { what },
+        }
+    }
+
+    pub(crate) fn into_source(self, place: &str) -> SourceError {
+        let (kind, what) = self.explain(place);
+        match kind {
+            Kind::Unavailable => SourceError::Unavailable {
+                what,
+                retry_after: None,
+            },
+            Kind::Auth => SourceError::Auth { what },
+            Kind::Schema => SourceError::Invalid { what },
         }
     }
 

@@ -1,4 +1,4 @@
-//! PostgreSQL databases as targets and sources, version 13 and later.
+//! PostgreSQL databases as targets and sources, version 14 and later.
 //!
 //! # How a table is written
 //!
@@ -56,6 +56,7 @@ mod param;
 mod parcel;
 mod prepare;
 mod show;
+mod source;
 mod sql;
 mod target;
 mod tls;
@@ -63,4 +64,5 @@ mod types;
 mod write;
 
 pub use connect::{Database, Login, SettingsError};
+pub use source::PostgresSource;
 pub use target::PostgresTarget;

@@ -6,6 +6,7 @@
 mod bulk;
 mod contract;
 mod refusals;
+mod source;
 mod support;
 mod tables;
 mod trouble;

@@ -1,0 +1,125 @@
+//! Single records by their keys.
+
+use bytes::Bytes;
+use ports::SourceError;
+
+use crate::{
+    connect::Connection,
+    error::Fault,
+    source::{
+        Halt, Stream,
+        page::values,
+        relation::Relation,
+        rows::{Filter, key_columns},
+    },
+};
+
+/// Keys per statement.
+const AT_ONCE: usize = 500;
+
+/// Reads records as they are now, one answer per key in order.
+pub(crate) async fn fetch(
+    db: &mut Connection,
+    stream: &Stream,
+    relation: &Relation,
+    keys: &[Bytes],
+) -> Result<Vec<Option<Bytes>>, Halt> {
+    let mut found = vec![None; keys.len()];
+    let wanted: Vec<Vec<String>> = keys
+        .iter()
+        .map(|raw| values(raw, &stream.key).ok_or_else(|| keyless(stream)))
+        .collect::<Result<_, _>>()?;
+    let places: Vec<usize> = (0..keys.len()).collect();
+    for some in places.chunks(AT_ONCE) {
+        let rows = match fetch_some(db, stream, relation, &wanted, some).await {
+            // One of them is no value of the column's type: then there is no such row.
+            Err(fault) if is_no_value(&fault) => {
+                one_by_one(db, stream, relation, &wanted, some).await?
+            }
+            rows => rows?,
+        };
+        for (at, raw) in rows {
+            found[at] = Some(raw);
+        }
+    }
+    Ok(found)
+}
+
+fn keyless(stream: &Stream) -> SourceError {
+    SourceError::Invalid {
+        what: format!(
+            "a record of `{}` has no key field `{}`",
+            stream.entity,
+            stream.key.join("`, `")
+        ),
+    }
+}
+
+fn is_no_value(fault: &Fault) -> bool {
+    fault
+        .of_server()
+        .is_some_and(|error| error.code().code().starts_with("22"))
+}
+
+async fn one_by_one(
+    db: &mut Connection,
+    stream: &Stream,
+    relation: &Relation,
+    wanted: &[Vec<String>],
+    some: &[usize],
+) -> Result<Vec<(usize, Bytes)>, Fault> {
+    let mut rows = Vec::new();
+    for at in some {
+        match fetch_some(db, stream, relation, wanted, &[*at]).await {
+            Err(fault) if is_no_value(&fault) => {}
+            found => rows.extend(found?),
+        }
+    }
+    Ok(rows)
+}
+
+async fn fetch_some(
+    db: &mut Connection,
+    stream: &Stream,
+    relation: &Relation,
+    wanted: &[Vec<String>],
+    some: &[usize],
+) -> Result<Vec<(usize, Bytes)>, Fault> {
+    let key = key_columns(stream, relation)?;
+    let mut filter = Filter::of(stream);
+    let (mut lists, mut names) = (Vec::new(), Vec::new());
+    for (place, column) in key.iter().enumerate() {
+        lists.push(format!("${}::text[]", place + 1));
+        names.push(format!("k{place}"));
+        let value = column.element(&format!("u.k{place}"));
+        filter
+            .conditions
+            .push(format!("{} = {value}", column.expr()));
+    }
+    let sql = format!(
+        "SELECT u.n, row_to_json(x)::text
+         FROM unnest({}) WITH ORDINALITY AS u ({}, n)
+         CROSS JOIN LATERAL (SELECT {} FROM {} WHERE {} LIMIT 1) AS x",
+        lists.join(", "),
+        names.join(", "),
+        relation.list(stream.select.as_deref()),
+        relation.from,
+        filter.text()
+    );
+    let params: Vec<Vec<&str>> = (0..key.len())
+        .map(|place| some.iter().map(|at| wanted[*at][place].as_str()).collect())
+        .collect();
+    let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
+        params.iter().map(|list| list as _).collect();
+    let statement = db.prepare(&sql).await?;
+    let rows = db.client.query(&statement, &params).await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let place = usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0);
+        let raw = Bytes::copy_from_slice(row.try_get::<_, &str>(1)?.as_bytes());
+        if let Some(at) = some.get(place.wrapping_sub(1)) {
+            found.push((*at, raw));
+        }
+    }
+    Ok(found)
+}
