@@ -11,7 +11,8 @@ pub struct HttpTarget {
     pub upsert: HttpRequest,
     /// Request for a delete; without one, deletes cannot be propagated.
     pub delete: Option<HttpRequest>,
-    /// Records per request; more than one makes `rows` a list in the template.
+    /// Records per request; with more than one, templates have `keys` and `rows` instead of
+    /// `key` and `row`.
     pub batch: u32,
 }
 
@@ -20,9 +21,10 @@ pub struct HttpTarget {
 pub struct HttpRequest {
     /// Method.
     pub method: String,
-    /// Path below the connection's address, a template.
+    /// Path below the connection's address, a template. What is put in is percent-encoded.
     pub path: String,
-    /// Body, a template; `None` is the row as a JSON object, or a list of them.
+    /// Body, a template. What is put in is JSON, text with its quotes. `None` is the row as a
+    /// JSON object, or a list of them; for a delete that has its key in the path, nothing.
     pub body: Option<String>,
 }
 

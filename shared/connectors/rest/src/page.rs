@@ -26,10 +26,11 @@ fn is_error(body: &[u8]) -> bool {
     })
 }
 
-fn place(path: &[String]) -> String {
+/// What an answer does not have.
+fn lacks(what: &str, path: &[String]) -> String {
     match path {
-        [] => "its beginning".to_owned(),
-        path => format!("`{}`", path.join(".")),
+        [] => format!("is {what}"),
+        path => format!("has {what} at `{}`", path.join(".")),
     }
 }
 
@@ -46,7 +47,7 @@ pub(crate) fn value<'b>(
         Some(value) if value != "null" => Ok(value),
         _ if is_error(body) => Err(answer.error_in_body()),
         Some(null) => Ok(null),
-        None => Err(answer.garbled(&format!("has nothing at {}", place(path)))),
+        None => Err(answer.garbled(&lacks("nothing", path))),
     }
 }
 
@@ -65,9 +66,9 @@ pub(crate) fn records(answer: &Answer, path: &[String]) -> Result<Vec<Bytes>, So
         if is_error(&body) {
             return Err(answer.error_in_body());
         }
+        let lacks = lacks("no list", path);
         return Err(answer.garbled(&format!(
-            "has no list at {}: say with `rest.records` where the records are",
-            place(path)
+            "{lacks}: say with `rest.records` where the records are"
         )));
     }
     json::elements(&body, list)
@@ -83,9 +84,7 @@ pub(crate) fn token(answer: &Answer, path: &[String]) -> Result<Option<String>, 
         None | Some("null" | "false" | "\"\"") => Ok(None),
         Some(raw) => match json::scalar(raw) {
             Some(text) => Ok(Some(text.into_owned())),
-            None => {
-                Err(answer.garbled(&format!("has at {} neither text nor a number", place(path))))
-            }
+            None => Err(answer.garbled(&lacks("neither text nor a number", path))),
         },
     }
 }

@@ -201,6 +201,12 @@ async fn a_stream_is_described_by_reading_it_once() {
     );
     shop.answer(404, "text/plain", "");
     assert_eq!(kind(&good.describe().await.unwrap_err()), "invalid");
+    shop.answer(200, JSON, r#"{"items": []}"#);
+    let error = good.describe().await.unwrap_err().to_string();
+    assert!(
+        error.contains("that is no list: say with `rest.records`"),
+        "{error}"
+    );
     let wrong = source(&shop, LIST.replace("/items,", "/none,").as_str()).await;
     assert_eq!(kind(&wrong.describe().await.unwrap_err()), "garbled");
 }
