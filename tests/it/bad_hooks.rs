@@ -258,7 +258,7 @@ async fn what_comes_for_a_map_that_was_never_loaded_is_kept() {
     .await;
     deployment.settle().await;
     let status = deployment.status("orders").await;
-    assert_eq!((status.state, status.parked.0), (MapState::Stopped, 1));
+    assert_eq!((status.state, status.parked.packs), (MapState::Stopped, 1));
     deployment.load_all().await;
     assert_eq!(
         deployment
@@ -268,7 +268,7 @@ async fn what_comes_for_a_map_that_was_never_loaded_is_kept() {
             .await
             .unwrap()
             .parked
-            .0,
+            .packs,
         0
     );
     assert_equal(&crm, &deployment.project.warehouse());

@@ -286,7 +286,7 @@ async fn a_table_that_is_gone_stops_its_map_until_it_is_loaded_again() {
         reason.contains("no such table: accounts") && reason.contains("`syncline load`"),
         "{reason}"
     );
-    assert!(status.parked.0 > 0, "what came meanwhile is kept");
+    assert!(status.parked.packs > 0, "what came meanwhile is kept");
     assert_neighbours_equal(&crm, &deployment);
     deployment.load(&["accounts"]).await;
     assert_well(&crm, &deployment, "other.db").await;
@@ -458,7 +458,7 @@ async fn a_load_whose_target_dies_before_its_end_is_ended_by_one_job() {
         .status("accounts")
         .await
         .load
-        .is_none_or(|load| load.slices.1 == 0)
+        .is_none_or(|load| load.slices.done == 0)
     {
         local::deliver_visible(&deployment.home).await;
         switch.turn(deployment.status("accounts").await.load.is_some());

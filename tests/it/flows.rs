@@ -226,7 +226,7 @@ async fn a_paused_map_keeps_what_comes_and_goes_on_where_it_was() {
     notify(&deployment, &crm, Set::Orders, &order).await;
     deployment.settle().await;
     let status = operations.map_status(&name("accounts")).await.unwrap();
-    assert_eq!((status.state, status.parked.0), (MapState::Paused, 40));
+    assert_eq!((status.state, status.parked.packs), (MapState::Paused, 40));
     assert_eq!(status.books.in_flight, 40, "what is parked is on its way");
     let paused: Vec<String> = differences(&crm, &deployment.project.warehouse());
     assert!(

@@ -265,7 +265,7 @@ async fn retry_takes_one_and_only_that() {
     );
     let merge = Edit::Merge(json!({ "Currency": "EUR", "Total": 1 }));
     operations.edit_failures(&one, &merge).await.unwrap();
-    assert_eq!(operations.retry_failures(&short).await.unwrap(), 1);
+    assert_eq!(operations.retry_failures(&short).await.unwrap().len(), 1);
     deployment.run_dry().await;
     assert_eq!(count(&deployment, FailureFilter::unresolved()).await, 8);
     let again = operations.retry_failures(&one).await.unwrap_err();
@@ -292,7 +292,7 @@ async fn retry_takes_a_group_or_what_matches_or_all() {
     });
     let short = Edit::Merge(json!({ "Email": "short@example.com" }));
     assert_eq!(operations.edit_failures(&group, &short).await.unwrap(), 3);
-    assert_eq!(operations.retry_failures(&group).await.unwrap(), 3);
+    assert_eq!(operations.retry_failures(&group).await.unwrap().len(), 3);
     deployment.run_dry().await;
     assert_eq!(count(&deployment, of("contacts")).await, 0);
 
@@ -302,12 +302,12 @@ async fn retry_takes_a_group_or_what_matches_or_all() {
     });
     let named = Edit::Merge(json!({ "Name": "Nameless" }));
     assert_eq!(operations.edit_failures(&mapping, &named).await.unwrap(), 3);
-    assert_eq!(operations.retry_failures(&mapping).await.unwrap(), 3);
+    assert_eq!(operations.retry_failures(&mapping).await.unwrap().len(), 3);
     deployment.run_dry().await;
     assert_eq!(count(&deployment, of("accounts")).await, 0);
 
     // All that are left fail again as they are.
-    assert_eq!(operations.retry_failures(&all()).await.unwrap(), 3);
+    assert_eq!(operations.retry_failures(&all()).await.unwrap().len(), 3);
     deployment.run_dry().await;
     let left = deployment.failures("orders").await;
     assert!(

@@ -90,6 +90,12 @@ pub(crate) fn number(n: u64) -> String {
     text
 }
 
+/// A number with what it counts: `1 failure`, `37 failures`.
+pub(crate) fn count(n: u64, what: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", number(n))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +104,8 @@ mod tests {
     fn numbers_and_times_read_well() {
         assert_eq!(number(0), "0");
         assert_eq!(number(1_234_567), "1,234,567");
+        assert_eq!(count(1, "failure"), "1 failure");
+        assert_eq!(count(0, "failure"), "0 failures");
         let now = Timestamp::from_second(100_000).unwrap();
         let at = |second: i64| Some(Timestamp::from_second(second).unwrap());
         assert_eq!(ago(at(99_940), now), "60 s ago");

@@ -81,6 +81,14 @@ impl Operations {
 
     /// Lets a map run without a load: what is in the target already is as good as loaded.
     pub async fn start_without_load(&self, map: &MapName) -> Result<(), OperationError> {
+        // In the middle of a load it would leave the target half-loaded.
+        let state = self.states.get(map).await?.state;
+        if state != MapState::Stopped {
+            return Err(OperationError::NotStopped {
+                map: map.clone(),
+                state,
+            });
+        }
         self.transition(map, MapEvent::Loaded).await?;
         self.release(map).await?;
         self.audit("map.start", map.to_string(), json!({})).await

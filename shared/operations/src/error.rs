@@ -1,7 +1,7 @@
 //! Why an operation was not done.
 
 use mapping::PlansError;
-use model::{FailureId, MapName};
+use model::{FailureId, MapName, MapState};
 use ports::{CheckpointError, SourceError, StoreError, SystemsError, TargetError};
 use runtime::{OutboxError, TransitionError};
 
@@ -47,6 +47,14 @@ pub enum OperationError {
     /// A key is not of the map's form.
     #[error("{0}")]
     Key(String),
+    /// Only a map that was never loaded, or is stopped, can be started without a load.
+    #[error("map `{map}` is {state}: only a map that is stopped can be started")]
+    NotStopped {
+        /// Which.
+        map: MapName,
+        /// Its state.
+        state: MapState,
+    },
     /// The map is in a state in which this makes no sense.
     #[error("map `{map}`: {source}")]
     Transition {

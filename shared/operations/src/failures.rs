@@ -201,8 +201,11 @@ impl Operations {
         }
     }
 
-    /// Sends failures round again; returns how many. Only what waits can be sent.
-    pub async fn retry_failures(&self, selection: &Selection) -> Result<u64, OperationError> {
+    /// Sends failures round again; returns which. Only what waits can be sent.
+    pub async fn retry_failures(
+        &self,
+        selection: &Selection,
+    ) -> Result<Vec<FailureId>, OperationError> {
         let chosen = self.select(selection).await?;
         if let (Selection::One(_), [only]) = (selection, &chosen[..]) {
             waiting(&only.value)?;
@@ -227,7 +230,7 @@ impl Operations {
             json!({ "count": ids.len() }),
         )
         .await?;
-        Ok(ids.len() as u64)
+        Ok(ids)
     }
 
     /// Corrects the records of failures; returns how many. They wait for a retry afterwards.

@@ -18,7 +18,9 @@ use runtime::{Breakers, MapStates, Outbox, Parking};
 
 pub use error::OperationError;
 pub use failures::{Edit, FailureView, Group, Selection};
-pub use status::{Balance, Broken, LoadView, MapStatus, PullView, Status};
+pub use status::{
+    Balance, Broken, LoadView, MapStatus, Parked, PullView, RunBooks, Slices, Status,
+};
 pub use trace::{Sighting, Trace};
 
 /// The operations on a deployment.

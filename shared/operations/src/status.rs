@@ -47,8 +47,8 @@ pub struct MapStatus {
     pub books: Books,
     /// Whether they balance.
     pub balanced: bool,
-    /// Packs parked for it, and their size in bytes.
-    pub parked: (u64, u64),
+    /// What is parked for it.
+    pub parked: Parked,
     /// Failures that still ask for something.
     pub failures: u64,
     /// Its pull.
@@ -57,6 +57,33 @@ pub struct MapStatus {
     pub load: Option<LoadView>,
     /// What keeps its load from going on for now.
     pub trouble: Option<LoadTrouble>,
+}
+
+/// What is kept of a map that may not be applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Parked {
+    /// How many packs.
+    pub packs: u64,
+    /// How large they are together.
+    pub bytes: u64,
+}
+
+/// The slices of a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Slices {
+    /// How many there are.
+    pub all: u32,
+    /// How many are read to their end.
+    pub done: u32,
+}
+
+/// The books of one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RunBooks {
+    /// The run.
+    pub run: RunId,
+    /// Its books.
+    pub books: Books,
 }
 
 /// How a map's pull stands.
@@ -83,8 +110,8 @@ pub struct LoadView {
     pub run: RunId,
     /// Where it stands.
     pub status: LoadStatus,
-    /// Slices in all and done.
-    pub slices: (u32, u32),
+    /// Its slices.
+    pub slices: Slices,
     /// Rows the source said there are.
     pub estimate: Option<u64>,
     /// Rows read.
@@ -107,7 +134,7 @@ pub struct Balance {
     /// Whether they balance.
     pub balanced: bool,
     /// The newest runs.
-    pub runs: Vec<(RunId, Books)>,
+    pub runs: Vec<RunBooks>,
 }
 
 impl Operations {
@@ -149,7 +176,7 @@ impl Operations {
             since: record.since,
             balanced: books.balanced(),
             books,
-            parked: self.parking.measure(map).await?,
+            parked: self.parked(map).await?,
             failures: self.failures.count(&unresolved).await?,
             pull: self.pull_view(map).await?,
             load: self.load_view(map, record.generation).await?,
@@ -160,6 +187,11 @@ impl Operations {
                 .map(|stored| stored.value),
             reason: record.reason,
         })
+    }
+
+    async fn parked(&self, map: &MapName) -> Result<Parked, OperationError> {
+        let (packs, bytes) = self.parking.measure(map).await?;
+        Ok(Parked { packs, bytes })
     }
 
     async fn pull_view(&self, map: &MapName) -> Result<PullView, OperationError> {
@@ -202,7 +234,10 @@ impl Operations {
             generation,
             run: plan.run,
             status: plan.status,
-            slices: (plan.slices, u32::try_from(done).unwrap_or(u32::MAX)),
+            slices: Slices {
+                all: plan.slices,
+                done: u32::try_from(done).unwrap_or(u32::MAX),
+            },
             estimate: plan.estimate,
             read,
             settled: read.saturating_sub(in_flight),
@@ -215,11 +250,12 @@ impl Operations {
     pub async fn balance(&self, map: &MapName, limit: usize) -> Result<Balance, OperationError> {
         let books = self.ledger.books(map).await?;
         let runs = self.ledger.runs(map, limit).await?;
+        let runs = runs.into_iter().map(|(run, books)| RunBooks { run, books });
         Ok(Balance {
             map: map.clone(),
             balanced: books.balanced(),
             books,
-            runs,
+            runs: runs.collect(),
         })
     }
 }

@@ -2,9 +2,12 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use model::ErrorClass;
+
+/// The heading of options that every command has.
+const COMMON: &str = "Options of all commands";
 
 /// Keeps business systems equal.
 ///
@@ -15,23 +18,24 @@ use model::ErrorClass;
     name = "syncline",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 success, 1 failed, 2 wrong usage, 3 errors in syncline.yaml, 4 the books do not balance, 5 done but failures are left.\n\nBegin with `syncline demo` to see all of it at work, or `syncline init` for a project of your own."
+    bin_name = "syncline",
+    after_help = "Exit codes: 0 success, 1 failed, 2 wrong usage, 3 errors in syncline.yaml or in what it says of its systems, 4 the books do not balance, 5 done but failures are left, 130 interrupted.\n\nWith --json results are JSON on standard output, and what went wrong is { error } on standard error.\n\nBegin with `syncline demo` to see all of it at work, or `syncline init` for a project of your own."
 )]
 pub(crate) struct Cli {
     /// Folder with syncline.yaml [default: the current one]
-    #[arg(long, global = true, value_name = "DIR", env = "SYNCLINE_PROJECT")]
+    #[arg(long, global = true, value_name = "DIR", env = "SYNCLINE_PROJECT", help_heading = COMMON)]
     pub(crate) project: Option<PathBuf>,
     /// Folder for the state [default: .syncline in the project]
-    #[arg(long, global = true, value_name = "DIR", env = "SYNCLINE_DATA")]
+    #[arg(long, global = true, value_name = "DIR", env = "SYNCLINE_DATA", help_heading = COMMON)]
     pub(crate) data: Option<PathBuf>,
     /// Show results as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) json: bool,
     /// Show what is done; twice for details
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = COMMON)]
     pub(crate) verbose: u8,
     /// Write logs as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) log_json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -40,44 +44,124 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Write a syncline.yaml to begin with
+    ///
+    /// One map as an example, and a .gitignore that keeps state and secrets out of version control.
+    /// Put your own systems in, then try `syncline validate` and `syncline check`.
+    ///
+    /// With --json: `{ written }`
     Init(InitArgs),
     /// Check syncline.yaml without using the network
+    ///
+    /// Finds misspelt keys, keys that are half-mapped, secrets in plain text, expressions that do not
+    /// compile, and what would lose changes. Each problem has a stable code, its line and column, and
+    /// what to do. Ends with 3 if there are errors; warnings alone are no reason to fail.
+    ///
+    /// With --json: `{ file, errors, warnings, problems: [{ severity, code, line, column, path,
+    /// message, help }] }`
     Validate,
     /// Check syncline.yaml against the systems it names: connections, fields, types, keys
+    ///
+    /// Everything that `validate` finds, and what shows only when the systems are asked: those that do
+    /// not answer, fields and columns that are not there, types that do not fit, mandatory columns,
+    /// tables of others, secrets that are not set. The first page of each source is read and mapped, and
+    /// nothing is written. Ends with 3 if there are errors.
+    ///
+    /// With --json: as `validate`
     Check(MapArgs),
     /// Print the JSON Schema of syncline.yaml, for editors
+    ///
+    /// For completion and checks while you type: syncline schema > syncline.schema.json, and as the
+    /// first line of syncline.yaml: # yaml-language-server: $schema=./syncline.schema.json
     Schema,
     /// Run everything: pulls, webhooks, loads, retries
     ///
-    /// Runs until Ctrl-C. All other commands work beside it. Only one `up` can run on a data
-    /// folder.
+    /// Runs until Ctrl-C, which lets what is under way come to its end. All other commands work beside
+    /// it. Only one `up` can run on a data folder. Webhooks are taken at /hooks/{endpoint}, and /healthz
+    /// answers while it runs. Its log goes to standard error; `SYNCLINE_LOG=debug` shows more.
     Up(UpArgs),
     /// Load maps from their sources, and show the progress
     ///
-    /// Works with and without a running `up`. A load that is interrupted goes on where it was.
-    /// A map that was loaded before is compared, and only differences are written.
+    /// Works with and without a running `up`. A load that is interrupted goes on where it was when the
+    /// command is repeated. A map that was loaded before is compared, and only differences are written.
+    /// Ends with 5 if all is loaded but some records failed; `syncline failures groups` shows why.
+    ///
+    /// With --json: `{ loaded: [{ map, rows, took_ms, failures }], stopped: [reason] }`, with --no-wait
+    /// `[{ map, generation }]`
     Load(LoadArgs),
     /// Pull changes now, due or not
+    ///
+    /// Waits until all that was pulled is applied. Works with and without a running `up`, which pulls
+    /// by itself as often as `pull.every` says.
+    ///
+    /// With --json: `[{ map, changes }]`
     Pull(MapArgs),
     /// Let a map run without loading it: what the target has is as good as loaded
+    ///
+    /// For a target that was filled by other means. Changes flow from now on; `syncline load` compares
+    /// both sides at any time later.
+    ///
+    /// With --json: `[{ map, state }]`
     Start(MapArgs),
     /// Show where every map stands
+    ///
+    /// Its state and why, when it was last pulled, what waits, how many failures ask for something, and
+    /// which connections are being left alone because they do not work.
+    ///
+    /// With --json: `{ maps: [{ map, process, state, since, reason, books, balanced, parked, failures,
+    /// pull, load, trouble }], broken: [{ connection, since, error }] }`
     Status(MapArgs),
     /// Show the books: read = applied + unchanged + superseded + filtered + failed + in flight
+    ///
+    /// Every change that was read has exactly one outcome, or is on its way. Ends with 4 if that does
+    /// not hold for a map.
+    ///
+    /// With --json: `[{ map, books: { read, applied, unchanged, superseded, filtered, failed, in_flight,
+    /// failing }, balanced, runs: [{ run, books }] }]`
     Balance(BalanceArgs),
     /// Pause maps: nothing is read or written, what arrives is kept
+    ///
+    /// Without limit of time or size. `syncline resume` lets them go on with what was kept first.
+    ///
+    /// With --json: `[{ map, state }]`
     Pause(PauseArgs),
     /// Let paused or broken maps go on, with what was kept first
+    ///
+    /// Without a name all of them. A map whose load was interrupted goes on with it. If what broke a map
+    /// is still so, it breaks again and says why.
+    ///
+    /// With --json: `[{ map, state }]`
     Resume(MapArgs),
     /// See, correct, retry and discard what could not be applied
+    ///
+    /// Each record that could not be applied is kept whole, with the reason, until it lands or somebody
+    /// gives it up. What passes by itself is tried again by itself; the rest waits for you:
+    ///
+    ///   syncline failures groups                          what fails, most frequent first
+    ///   syncline failures show 3f2a                       one of them, whole
+    ///   syncline failures edit --group 7863942cff50 --merge '{"Currency":"EUR"}'
+    ///   syncline failures retry --group 7863942cff50
+    ///   syncline failures discard 3f2a --reason "test record"
+    #[command(verbatim_doc_comment)]
     Failures(FailureArgs),
     /// Where is my record?
     ///
-    /// Looks for one record at the source, on the way, and at the target.
+    /// Looks for one record at the source, on the way, and at the target, and says where it is in one
+    /// sentence: syncline trace orders 100001
+    ///
+    /// With --json: `{ map, key, answer, state, source: { exists, version, record, error }, target,
+    /// failures }`
     Trace(TraceArgs),
     /// Follow what happens
+    ///
+    /// One line for each change of state, each step of the books, each pull that fails.
+    ///
+    /// With --json: one `{ at, map, event }` a line
     Tail(TailArgs),
     /// Show who changed what, newest first
+    ///
+    /// Every load, pause, resume, correction, retry and discarding, with who did it and how.
+    ///
+    /// With --json: `[{ at, who, action, subject, detail }]`
     Audit(AuditArgs),
     /// Print a completion script for a shell
     ///
@@ -121,12 +205,13 @@ pub(crate) struct UpArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["maps", "all"]))]
 pub(crate) struct LoadArgs {
     /// Maps
-    #[arg(value_name = "MAP", required_unless_present = "all")]
+    #[arg(value_name = "MAP")]
     pub(crate) maps: Vec<String>,
     /// All maps
-    #[arg(long, conflicts_with = "maps")]
+    #[arg(long)]
     pub(crate) all: bool,
     /// Only ask a running `up` to do it
     #[arg(long)]
@@ -197,19 +282,42 @@ pub(crate) struct FailureArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum FailureCommand {
     /// List failures that still ask for something
+    ///
+    /// Without the records, which may hold personal data; `show` has them.
+    ///
+    /// With --json: `[{ id, map, key, status, class, code, field, message, group, attempts, last, due }]`
     List(ListArgs),
     /// Show failures by cause, most frequent first
+    ///
+    /// With --json: `[{ group, map, count, class, code, field, message, first, last }]`
     Groups(SelectArgs),
     /// Show one failure whole: its error chain and its record
+    ///
+    /// With --json: all that is kept of it; `raw` is the record, `original` the one before it was edited
     Show {
         /// Its identifier, or the beginning of it
         id: String,
     },
     /// Send failures round again: one, a group, all that match, or all
+    ///
+    /// Nothing is read from the source: the kept records are applied again. Waits for what becomes of
+    /// them. Ends with 5 if some failed again or are still on their way.
+    ///
+    /// With --json: `{ count, landed, failed, waiting }`
     Retry(ChooseArgs),
     /// Correct the records of failures; they wait for a retry afterwards
+    ///
+    /// A correction that does not fit all of them changes none. The record as it was is kept beside the
+    /// corrected one.
+    ///
+    /// With --json: `{ count }`
     Edit(EditArgs),
     /// Give failures up
+    ///
+    /// They are kept for 30 days, with the reason, and count as failed; after that they count as
+    /// left out.
+    ///
+    /// With --json: `{ count }`
     Discard(DiscardArgs),
 }
 
@@ -256,16 +364,12 @@ pub(crate) struct ChooseArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("correction").required(true).args(["patch", "merge"]))]
 pub(crate) struct EditArgs {
     #[command(flatten)]
     pub(crate) choose: ChooseArgs,
     /// JSON Patch (RFC 6902): '[{"op":"replace","path":"/Name","value":"Alpine"}]'
-    #[arg(
-        long,
-        value_name = "JSON",
-        required_unless_present = "merge",
-        conflicts_with = "merge"
-    )]
+    #[arg(long, value_name = "JSON")]
     pub(crate) patch: Option<String>,
     /// JSON Merge Patch (RFC 7396): '{"Name":"Alpine"}'
     #[arg(long, value_name = "JSON")]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Home, HomeError,
-    output::{self, Format, line, note},
+    output::{self, Format, count, line, note},
 };
 
 /// What `syncline init` writes.
@@ -41,6 +41,10 @@ pub(super) fn init(context: &Context, args: &InitArgs) -> Result<(), CliError> {
         // A project without the file works all the same.
         let _ = std::fs::write(ignore, "/.syncline\n/secrets\n");
     }
+    if context.format == Format::Json {
+        output::json(&json!({ "written": file }));
+        return Ok(());
+    }
     line(format!(
         "{} is written. Put your own systems in, then:",
         file.display()
@@ -67,9 +71,14 @@ fn report(format: Format, file: &Path, text: &str, problems: &[Problem]) -> Resu
             let name = file.display();
             match (errors, warnings) {
                 (0, 0) => line(format!("{name} is good")),
-                (0, _) => line(format!("{name} is good, with {warnings} warning(s)")),
+                (0, _) => line(format!(
+                    "{name} is good, with {}",
+                    count(warnings as u64, "warning")
+                )),
                 _ => line(format!(
-                    "{name} has {errors} error(s) and {warnings} warning(s)"
+                    "{name} has {} and {}",
+                    count(errors as u64, "error"),
+                    count(warnings as u64, "warning")
                 )),
             }
         }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     CliError, Context,
     args::{ChooseArgs, EditArgs, FailureArgs, FailureCommand, ListArgs, SelectArgs},
+    code, wait,
 };
 use crate::{
     Home,
@@ -20,18 +21,7 @@ pub(super) async fn run(context: &Context, args: FailureArgs) -> Result<(), CliE
         FailureCommand::List(args) => list(context, &home, &args).await,
         FailureCommand::Groups(args) => groups(context, &home, &args).await,
         FailureCommand::Show { id } => show(context, &home, &id).await,
-        FailureCommand::Retry(args) => {
-            let count = home
-                .operations
-                .retry_failures(&selection(&home, &args)?)
-                .await?;
-            said(
-                context,
-                count,
-                "sent round again; `syncline up` works on them",
-            );
-            Ok(())
-        }
+        FailureCommand::Retry(args) => retry(context, &home, &args).await,
         FailureCommand::Edit(args) => {
             let edit = edit(&args)?;
             let count = home
@@ -60,8 +50,36 @@ pub(super) async fn run(context: &Context, args: FailureArgs) -> Result<(), CliE
 fn said(context: &Context, count: u64, what: &str) {
     match context.format {
         Format::Json => output::json(&json!({ "count": count })),
-        Format::Text => line(format!("{} failure(s) {what}", number(count))),
+        Format::Text => line(format!("{} {what}", output::count(count, "failure"))),
     }
+}
+
+/// Sends failures round again and waits for what becomes of them.
+async fn retry(context: &Context, home: &Home, args: &ChooseArgs) -> Result<(), CliError> {
+    let chosen = selection(home, args)?;
+    let operations = &home.operations;
+    let asked = home.clock.now();
+    let command = async {
+        let sent = operations.retry_failures(&chosen).await?;
+        let patience = wait::Patience::new();
+        while !wait::is_settled(operations, &sent, asked).await? && patience.goes_on().await {}
+        wait::retried(operations, &sent, asked).await
+    };
+    let retried = wait::hosted(context, home, command).await?;
+    match context.format {
+        Format::Json => output::json(&retried),
+        Format::Text => line(format!(
+            "{} sent round again: {} landed, {} failed again, {} on their way",
+            output::count(retried.count as u64, "failure"),
+            number(retried.landed as u64),
+            number(retried.failed as u64),
+            number(retried.waiting as u64)
+        )),
+    }
+    if retried.failed + retried.waiting > 0 {
+        return Err(CliError::Said(code::FAILURES));
+    }
+    Ok(())
 }
 
 /// The beginning of an identifier, which is enough to name it.
@@ -92,7 +110,7 @@ fn selection(home: &Home, args: &ChooseArgs) -> Result<Selection, CliError> {
     match &args.id {
         Some(id) => Ok(Selection::One(id.clone())),
         None if given || args.all => Ok(Selection::Matching(filter(home, select)?)),
-        None => Err(CliError::Other(
+        None => Err(CliError::Usage(
             "say which: an identifier, --group, --map, --class, --key, or --all".into(),
         )),
     }
@@ -100,12 +118,12 @@ fn selection(home: &Home, args: &ChooseArgs) -> Result<Selection, CliError> {
 
 fn edit(args: &EditArgs) -> Result<Edit, CliError> {
     let bad = |error: serde_json::Error| {
-        CliError::Other(format!("the correction is not what it should be: {error}"))
+        CliError::Usage(format!("the correction is not what it should be: {error}"))
     };
     match (&args.patch, &args.merge) {
         (Some(patch), _) => Ok(Edit::Patch(serde_json::from_str(patch).map_err(bad)?)),
         (None, Some(merge)) => Ok(Edit::Merge(serde_json::from_str(merge).map_err(bad)?)),
-        (None, None) => Err(CliError::Other("give a --patch or a --merge".into())),
+        (None, None) => Err(CliError::Usage("give a --patch or a --merge".into())),
     }
 }
 
@@ -218,11 +236,13 @@ async fn show(context: &Context, home: &Home, id: &str) -> Result<(), CliError> 
         failure.key.as_deref().unwrap_or("could not be read")
     ));
     line(format!(
-        "status    {}, tried {} time(s), last {}",
-        failure.status, failure.attempts, failure.last
+        "status    {}, tried {}, last {:.0}",
+        failure.status,
+        output::count(failure.attempts.into(), "time"),
+        failure.last
     ));
     if let Some(due) = failure.due {
-        line(format!("next      {due}"));
+        line(format!("next      {due:.0}"));
     }
     line(format!(
         "cause     {} {}",
@@ -233,6 +253,7 @@ async fn show(context: &Context, home: &Home, id: &str) -> Result<(), CliError> 
         line(format!("          because: {error}"));
     }
     line(format!("group     {}", failure.fingerprint));
+    line(format!("change    {:?} by {:?}", failure.op, failure.origin).to_lowercase());
     line(format!(
         "run       {} (load {})",
         failure.run, failure.generation
@@ -246,8 +267,9 @@ async fn show(context: &Context, home: &Home, id: &str) -> Result<(), CliError> 
             .as_deref()
             .map_or_else(String::new, |reason| format!(": {reason}"));
         line(format!(
-            "ended     {} {:?}{reason}",
-            resolution.at, resolution.outcome
+            "ended     {:.0} {}{reason}",
+            resolution.at,
+            format!("{:?}", resolution.outcome).to_lowercase()
         ));
     }
     if let Some(original) = &failure.original {

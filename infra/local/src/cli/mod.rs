@@ -5,12 +5,14 @@ mod definition;
 mod failures;
 mod run;
 mod show;
+mod wait;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{CommandFactory, Parser};
 use operations::OperationError;
 use ports::SystemClock;
+use serde_json::json;
 
 pub(crate) use args::DemoArgs;
 pub(crate) use run::{load_and_watch, pull_and_wait};
@@ -23,10 +25,12 @@ use crate::{
     output::{Format, note},
 };
 
-/// Exit codes, beside 0 for success and 2 for wrong usage.
+/// Exit codes, beside 0 for success. The command line parser gives 2 too.
 mod code {
     /// The command did not succeed.
     pub(super) const FAILED: u8 = 1;
+    /// What was typed makes no sense.
+    pub(super) const USAGE: u8 = 2;
     /// The definition has errors.
     pub(super) const INVALID: u8 = 3;
     /// The books do not balance.
@@ -47,6 +51,9 @@ pub(crate) enum CliError {
     /// Another process hosts the deployment.
     #[error(transparent)]
     Lock(#[from] embedded::LockError),
+    /// What was typed makes no sense.
+    #[error("{0}")]
+    Usage(String),
     /// Something else, which says it itself.
     #[error("{0}")]
     Other(String),
@@ -100,26 +107,39 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code::FAILED);
         }
     };
+    let json = cli.json;
     let result = runtime.block_on(run(cli));
     // A blocking read that nobody waits for must not keep the process.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(CliError::Said(code)) => ExitCode::from(code),
-        Err(CliError::Home(HomeError::Invalid {
+        Err(error) => ExitCode::from(explain(error, json)),
+    }
+}
+
+/// Says on standard error why a command did not succeed; returns the exit code.
+fn explain(error: CliError, json: bool) -> u8 {
+    let code = match &error {
+        CliError::Said(code) => return *code,
+        CliError::Home(HomeError::Invalid { .. }) => code::INVALID,
+        CliError::Usage(_) => code::USAGE,
+        _ => code::FAILED,
+    };
+    let message = error.to_string();
+    match error {
+        CliError::Home(HomeError::Invalid { problems, .. }) if json => {
+            note(json!({ "error": message, "problems": problems }).to_string());
+        }
+        _ if json => note(json!({ "error": message }).to_string()),
+        CliError::Home(HomeError::Invalid {
             file,
             text,
             problems,
             ..
-        })) => {
-            definition::show_problems(&problems, &file, &text);
-            ExitCode::from(code::INVALID)
-        }
-        Err(error) => {
-            note(format!("error: {error}"));
-            ExitCode::from(code::FAILED)
-        }
+        }) => definition::show_problems(&problems, &file, &text),
+        _ => note(format!("error: {message}")),
     }
+    code
 }
 
 async fn run(cli: Cli) -> Result<(), CliError> {

@@ -13,11 +13,12 @@ use super::{
     args::{LoadArgs, MapArgs, PauseArgs, UpArgs},
     code,
     definition::chosen,
+    wait,
 };
 use crate::{
     Home, Host, HostOptions,
     host::interrupted,
-    output::{self, Format, line, note, number},
+    output::{self, Format, count, line, note, number},
     progress::{Ended, LoadSummary, watch_loads},
     server::Server,
 };
@@ -65,7 +66,7 @@ pub(super) async fn up(context: &Context, args: &UpArgs) -> Result<(), CliError>
 }
 
 /// A host of this process, unless another one runs: then that one does the work.
-async fn host_if_free(context: &Context, home: &Home) -> Result<Option<Host>, CliError> {
+pub(super) async fn host_if_free(context: &Context, home: &Home) -> Result<Option<Host>, CliError> {
     let options = HostOptions {
         pulls: false,
         ..HostOptions::default()
@@ -87,9 +88,16 @@ pub(super) async fn load(context: &Context, args: &LoadArgs) -> Result<(), CliEr
     let home = context.open()?;
     let maps = chosen(&home, &args.maps)?;
     if args.no_wait {
-        for map in &maps {
-            let generation = home.operations.load(map).await?;
-            line(format!("load {generation} of map `{map}` is asked for"));
+        let mut asked = Vec::with_capacity(maps.len());
+        for map in maps {
+            let generation = home.operations.load(&map).await?;
+            asked.push(json!({ "map": map, "generation": generation }));
+            say(context.format, || {
+                format!("load {generation} of map `{map}` is asked for")
+            });
+        }
+        if context.format == Format::Json {
+            output::json(&asked);
         }
         return Ok(());
     }
@@ -151,7 +159,7 @@ fn show_loads(format: Format, ended: &[Ended]) -> Result<(), CliError> {
         for summary in &loaded {
             let rate = summary.rows * 1_000 / summary.took_ms.max(1);
             let failed = if summary.failures > 0 {
-                format!(", {} failures", number(summary.failures))
+                format!(", {}", count(summary.failures, "failure"))
             } else {
                 String::new()
             };
@@ -190,7 +198,7 @@ pub(super) async fn pull(context: &Context, args: &MapArgs) -> Result<(), CliErr
         output::json(&pulled);
     } else {
         for one in &pulled {
-            line(format!("{}: {} changes", one.map, number(one.changes)));
+            line(format!("{}: {}", one.map, count(one.changes, "change")));
         }
     }
     Ok(())
@@ -273,21 +281,72 @@ async fn wait_for_pull(
     }
 }
 
+/// A map and the state it has come to.
+#[derive(Debug, serde::Serialize)]
+struct Stands {
+    map: MapName,
+    state: MapState,
+}
+
+fn say(format: Format, text: impl FnOnce() -> String) {
+    if format == Format::Text {
+        line(text());
+    }
+}
+
+fn show_states(format: Format, all: &[Stands]) {
+    if format == Format::Json {
+        output::json(&all);
+    }
+    for one in all {
+        say(format, || {
+            let more = match one.state {
+                MapState::Resuming => ": what was kept is being released",
+                MapState::Initializing => {
+                    ": `syncline up` or `syncline load` goes on with its load"
+                }
+                _ => "",
+            };
+            format!("map `{}` is {}{more}", one.map, one.state)
+        });
+    }
+}
+
+/// Waits until what was kept for maps is released, and shows where they have come to.
+async fn released(operations: &Operations, maps: &[MapName]) -> Result<Vec<Stands>, CliError> {
+    let patience = wait::Patience::new();
+    let mut all = Vec::with_capacity(maps.len());
+    for map in maps {
+        while !wait::is_released(operations, map).await? && patience.goes_on().await {}
+        let state = operations.map_status(map).await?.state;
+        let map = map.clone();
+        all.push(Stands { map, state });
+    }
+    Ok(all)
+}
+
 pub(super) async fn start(context: &Context, args: &MapArgs) -> Result<(), CliError> {
     let home = context.open()?;
-    for map in chosen(&home, &args.maps)? {
-        home.operations.start_without_load(&map).await?;
-        line(format!("map `{map}` runs without a load"));
-    }
+    let maps = chosen(&home, &args.maps)?;
+    let command = async {
+        for map in &maps {
+            home.operations.start_without_load(map).await?;
+        }
+        released(&home.operations, &maps).await
+    };
+    let all = wait::hosted(context, &home, command).await?;
+    show_states(context.format, &all);
     Ok(())
 }
 
 pub(super) async fn pause(context: &Context, args: &PauseArgs) -> Result<(), CliError> {
     let home = context.open()?;
+    let mut all = Vec::with_capacity(args.maps.len());
     for map in chosen(&home, &args.maps)? {
-        let record = home.operations.pause(&map, &args.reason).await?;
-        line(format!("map `{map}` is {}", record.state));
+        let state = home.operations.pause(&map, &args.reason).await?.state;
+        all.push(Stands { map, state });
     }
+    show_states(context.format, &all);
     Ok(())
 }
 
@@ -296,18 +355,21 @@ pub(super) async fn resume(context: &Context, args: &MapArgs) -> Result<(), CliE
     let maps = if args.maps.is_empty() {
         let status = home.operations.status().await?;
         let resting = |state| matches!(state, MapState::Paused | MapState::Broken);
-        status
-            .maps
-            .into_iter()
-            .filter(|map| resting(map.state))
-            .map(|map| map.map)
-            .collect()
+        let resting = status.maps.into_iter().filter(|map| resting(map.state));
+        resting.map(|map| map.map).collect()
     } else {
         chosen(&home, &args.maps)?
     };
-    for map in maps {
-        let record = home.operations.resume(&map).await?;
-        line(format!("map `{map}` is {}", record.state));
+    let command = async {
+        for map in &maps {
+            home.operations.resume(map).await?;
+        }
+        released(&home.operations, &maps).await
+    };
+    let all = wait::hosted(context, &home, command).await?;
+    if all.is_empty() {
+        say(context.format, || "no map is paused or broken".into());
     }
+    show_states(context.format, &all);
     Ok(())
 }

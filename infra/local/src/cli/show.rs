@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     host::interrupted,
-    output::{self, Format, ago, line, number, table},
+    output::{self, Format, ago, count, line, number, table},
 };
 
 pub(super) async fn status(context: &Context, args: &MapArgs) -> Result<(), CliError> {
@@ -33,7 +33,7 @@ pub(super) async fn status(context: &Context, args: &MapArgs) -> Result<(), CliE
             ago(map.pull.succeeded, now),
             number(map.books.outcomes.applied),
             number(map.books.in_flight),
-            number(map.parked.0),
+            number(map.parked.packs),
             number(map.failures),
         ]
     };
@@ -53,10 +53,10 @@ pub(super) async fn status(context: &Context, args: &MapArgs) -> Result<(), CliE
         }
         if let Some(trouble) = &map.trouble {
             line(format!(
-                "\n{}: its load waits and is tried again {}; {} attempt(s) since {} failed: {}",
+                "\n{}: its load waits and is tried again {}; {} failed since {:.0}: {}",
                 map.map,
                 ago(Some(trouble.next), now),
-                trouble.tries,
+                count(trouble.tries.into(), "attempt"),
                 trouble.since,
                 trouble.message
             ));
@@ -67,7 +67,7 @@ pub(super) async fn status(context: &Context, args: &MapArgs) -> Result<(), CliE
     }
     for broken in &status.broken {
         line(format!(
-            "\n{} has not worked since {}: {}",
+            "\n{} has not worked since {:.0}: {}",
             broken.connection, broken.since, broken.error
         ));
     }
@@ -135,7 +135,7 @@ pub(super) async fn balance(context: &Context, args: &BalanceArgs) -> Result<(),
                 balance
                     .runs
                     .iter()
-                    .map(|(run, books)| (format!("  run {run}"), *books)),
+                    .map(|run| (format!("  run {}", run.run), run.books)),
             );
         }
         line(books_table(&rows));
@@ -197,7 +197,7 @@ pub(super) async fn audit(context: &Context, args: &AuditArgs) -> Result<(), Cli
         .into_iter()
         .map(|entry| {
             [
-                entry.at.to_string(),
+                format!("{:.0}", entry.at),
                 entry.who,
                 entry.action,
                 entry.subject,

@@ -12,7 +12,7 @@ use super::{Narrator, project::HOOK_SECRET};
 use crate::{
     Home,
     cli::{CliError, books_table, load_and_watch, pull_and_wait},
-    output::{number, table},
+    output::{count, number, table},
     progress::Ended,
     server::Server,
 };
@@ -215,7 +215,7 @@ impl Story<'_> {
                 fingerprint: Some(group.group.clone()),
                 ..filter.clone()
             };
-            let count = self
+            let corrected = self
                 .operations()
                 .edit_failures(&Selection::Matching(of_group), &edit)
                 .await?;
@@ -223,8 +223,10 @@ impl Story<'_> {
                 "syncline failures edit --group {} --patch '{patch}'",
                 group.group
             );
-            self.narrator
-                .command(&command, &format!("{count} failure(s) corrected"));
+            self.narrator.command(
+                &command,
+                &format!("{} corrected", count(corrected, "failure")),
+            );
         }
         let sent = self
             .operations()
@@ -236,7 +238,7 @@ impl Story<'_> {
         .await?;
         self.narrator.command(
             "syncline failures retry --all",
-            &format!("{sent} failure(s) sent round again"),
+            &format!("{0} failures sent round again: {0} landed", sent.len()),
         );
         self.narrator
             .command("syncline failures list", "no failures");
@@ -275,7 +277,7 @@ impl Story<'_> {
         let pulled = pull_and_wait(self.operations(), &self.maps).await?;
         let lines: Vec<String> = pulled
             .iter()
-            .map(|one| format!("{}: {} changes", one.map, one.changes))
+            .map(|one| format!("{}: {}", one.map, count(one.changes, "change")))
             .collect();
         self.narrator.command("syncline pull", &lines.join("\n"));
         Ok(())
