@@ -41,7 +41,7 @@ fn pages(customers: impl Iterator<Item = Customer>, base: &str, set: &str) -> Ve
             // Writing to a string cannot fail.
             let _ = write!(
                 text,
-                r#","@odata.nextLink":"{base}/{set}?$skiptoken={next}""#
+                r#","@odata.nextLink":"{base}/{set}?$skiptoken=page-{next}""#
             );
         }
         text.push('}');
@@ -79,7 +79,7 @@ async fn count(State(pages): State<Arc<Pages>>) -> Response {
 
 fn page(pages: &[Bytes], query: Option<&str>) -> Response {
     let at: usize = query
-        .and_then(|query| query.split("skiptoken=").nth(1))
+        .and_then(|query| query.split("skiptoken=page-").nth(1))
         .and_then(|token| token.split('&').next()?.parse().ok())
         .unwrap_or(0);
     match pages.get(at) {
@@ -92,10 +92,12 @@ async fn customers(State(pages): State<Arc<Pages>>, RawQuery(query): RawQuery) -
     let query = query.as_deref();
     // A condition on the time of change means: what changed. Its next link leads elsewhere,
     // which is legal: a link is opaque.
-    if query.is_some_and(|query| query.contains("filter=")) {
-        return page(&pages.changes, query);
+    match query.filter(|query| query.contains("filter=")) {
+        Some(filter) if filter.contains("modifiedAt") => page(&pages.changes, query),
+        // Of all other conditions this service knows nothing.
+        Some(_) => StatusCode::BAD_REQUEST.into_response(),
+        None => page(&pages.rows, query),
     }
-    page(&pages.rows, query)
 }
 
 async fn later_changes(State(pages): State<Arc<Pages>>, RawQuery(query): RawQuery) -> Response {

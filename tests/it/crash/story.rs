@@ -222,7 +222,7 @@ impl Scene<'_> {
             edited.expect("edited");
         }
         let sent = operations.retry_failures(&Selection::Matching(open)).await;
-        assert!(sent.expect("sent") > 0);
+        assert!(!sent.expect("sent").is_empty());
         for map in self.maps() {
             operations.pull(&map).await.expect("asked");
         }
@@ -339,7 +339,7 @@ async fn describe(home: &Home) -> String {
 /// Whether the packs of the paused map have been put aside.
 async fn parked(home: &Home) -> bool {
     let status = home.operations.map_status(&name("accounts")).await;
-    status.expect("status").parked.0 > 0
+    status.expect("status").parked.packs > 0
 }
 
 /// Whether all that a chapter asked for has happened.
