@@ -51,6 +51,22 @@ async fn connect(to: SocketAddr) -> io::Result<Sender> {
     Ok(sender)
 }
 
+/// Asks a service for a path; its answer does not matter.
+pub(crate) async fn get(service: &str, path: &str) -> io::Result<()> {
+    let host = service
+        .trim_start_matches("http://")
+        .split('/')
+        .next()
+        .unwrap_or_default();
+    let to = host.parse().map_err(io::Error::other)?;
+    let request = Request::get(path)
+        .header("host", host)
+        .body(Full::default())
+        .map_err(io::Error::other)?;
+    let answer = connect(to).await?.send_request(request).await;
+    answer.map_err(io::Error::other).map(|_| ())
+}
+
 /// A signed request for the customer with this number.
 fn request(to: SocketAddr, number: u64) -> io::Result<Request<Full<Bytes>>> {
     let mut body = String::new();

@@ -160,10 +160,12 @@ pub(crate) async fn measure(into: Into, rows: usize, times: usize) -> io::Result
             command.args([name, "customers"]);
             Ok(command)
         };
+        crate::hooks::get(&url, "/changed/false").await?;
         costs.load.push(run(&mut command("load")?, server, &[0])?);
         expect(&into, folder.path(), Content::first(rows)).await?;
         costs.reload.push(run(&mut command("load")?, server, &[0])?);
         expect(&into, folder.path(), Content::first(rows)).await?;
+        crate::hooks::get(&url, "/changed/true").await?;
         costs.pull.push(run(&mut command("pull")?, server, &[0])?);
         expect(&into, folder.path(), Content::changed(rows)).await?;
     }

@@ -1,10 +1,16 @@
 //! The source: an OData v4 service of pages made beforehand, so that it costs next to nothing.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use axum::{
     Router,
-    extract::{RawQuery, State},
+    extract::{Path, RawQuery, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -22,6 +28,8 @@ struct Pages {
     rows: Vec<Bytes>,
     changes: Vec<Bytes>,
     count: usize,
+    /// Whether the changes have happened.
+    changed: AtomicBool,
 }
 
 fn pages(customers: impl Iterator<Item = Customer>, base: &str, set: &str) -> Vec<Bytes> {
@@ -58,12 +66,14 @@ pub(crate) async fn serve(rows: usize) -> std::io::Result<()> {
         rows: pages(all(rows), &base, "Customers"),
         changes: pages(changes(rows).into_iter(), &base, "Changes"),
         count: rows,
+        changed: AtomicBool::new(false),
     });
     let router = Router::new()
         .route("/odata/$metadata", get(async || metadata()))
         .route("/odata/Customers", get(customers))
         .route("/odata/Changes", get(later_changes))
         .route("/odata/Customers/$count", get(count))
+        .route("/changed/{yes}", get(change))
         .with_state(pages);
     crate::table::say(&base);
     axum::serve(listener, router).await
@@ -91,13 +101,18 @@ fn page(pages: &[Bytes], query: Option<&str>) -> Response {
 async fn customers(State(pages): State<Arc<Pages>>, RawQuery(query): RawQuery) -> Response {
     let query = query.as_deref();
     // A condition on the time of change means: what changed. Its next link leads elsewhere,
-    // which is legal: a link is opaque.
+    // which is legal: a link is opaque. Of all other conditions this service knows nothing.
     match query.filter(|query| query.contains("filter=")) {
-        Some(filter) if filter.contains("modifiedAt") => page(&pages.changes, query),
-        // Of all other conditions this service knows nothing.
-        Some(_) => StatusCode::BAD_REQUEST.into_response(),
+        Some(filter) if !filter.contains("modifiedAt") => StatusCode::BAD_REQUEST.into_response(),
+        Some(_) if pages.changed.load(Ordering::Relaxed) => page(&pages.changes, query),
+        Some(_) => page(&[Bytes::from_static(br#"{"value":[]}"#)], None),
         None => page(&pages.rows, query),
     }
+}
+
+/// Lets the changes happen, or be yet to come.
+async fn change(State(pages): State<Arc<Pages>>, Path(yes): Path<bool>) {
+    pages.changed.store(yes, Ordering::Relaxed);
 }
 
 async fn later_changes(State(pages): State<Arc<Pages>>, RawQuery(query): RawQuery) -> Response {

@@ -17,7 +17,7 @@
 //! others change there is not noticed. Columns that a record says nothing of are left out of
 //! its request; whether they stay as they are is for the endpoint and the method to say.
 //!
-//! [`verdict`] says what each answer means.
+//! The module `verdict` says what each answer means.
 
 mod send;
 mod state;
