@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use model::{Books, FailureStatus, MapName};
+use model::{Books, FailureStatus, MapName, VersionKind};
 use operations::{Edit, OperationError, Operations, Selection};
 use ports::FailureFilter;
 use sample_crm::{SampleCrm, Set};
@@ -314,7 +314,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Compares a map's table with the CRM, key by key.
+    /// Looks each record of the CRM up in a map's table: whether it is there, in its version.
     async fn compare(&self, map: &str, set: Set) -> Result<(), CliError> {
         let map = self.operations().map(map)?.name.clone();
         let plans = &self.home.plans;
@@ -327,29 +327,37 @@ impl Story<'_> {
             .target(&map)
             .await
             .map_err(CliError::other)?;
-        let keys = self.crm.keys(set);
+        let records = self.crm.rows(set);
         let mut rows = model::Rows::new(plan.table().columns.len());
-        for key in &keys {
-            let cells = plan.parse_key(key).map_err(CliError::Other)?;
+        let mut wanted = Vec::with_capacity(records.len());
+        for record in &records {
+            let key = record[set.key()]
+                .as_str()
+                .map_or_else(|| record[set.key()].to_string(), str::to_owned);
+            let cells = plan.parse_key(&key).map_err(CliError::Other)?;
             let row = rows.push_empty();
             for (at, cell) in plan.table().key.iter().zip(cells) {
                 row[*at] = cell;
             }
+            let version = VersionKind::Timestamp
+                .read(record["ModifiedAt"].as_str().unwrap_or_default())
+                .map_err(CliError::other)?;
+            wanted.push((key, version));
         }
         let found = target
             .look(plan.table(), &rows)
             .await
             .map_err(CliError::other)?;
-        let missing: Vec<&String> = keys
+        let different: Vec<&String> = wanted
             .iter()
             .zip(&found)
-            .filter(|(_, row)| !row.exists)
-            .map(|(key, _)| key)
+            .filter(|((_, version), row)| !row.exists || row.version != Some(*version))
+            .map(|((key, _), _)| key)
             .collect();
-        if let Some(first) = missing.first() {
+        if let Some(first) = different.first() {
             return Err(CliError::Other(format!(
-                "{} rows of {map} are not in the warehouse, {first} among them",
-                missing.len()
+                "{} rows of {map} are not in the warehouse in the CRM's version, {first} among them",
+                different.len()
             )));
         }
         Ok(())
