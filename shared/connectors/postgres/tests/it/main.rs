@@ -5,6 +5,7 @@
 
 mod bulk;
 mod contract;
+mod reading;
 mod refusals;
 mod source;
 mod support;
