@@ -172,8 +172,10 @@ impl DefinedSystems {
                     return Err(settings(name, what));
                 }
             };
-            Database::open(&url, login, connection.limits)
-                .map_err(|error| settings(name, error.to_string()))
+            let database = Database::open(&url, login, connection.limits)
+                .map_err(|error| settings(name, error.to_string()))?;
+            let clock = Arc::clone(&self.around.clock);
+            Ok(database.paced(name.clone(), connection.limits, self.rates.clone(), clock))
         })
         .await
     }

@@ -9,7 +9,7 @@ use tokio_postgres::Statement;
 use crate::{
     connect::Connection,
     error::Fault,
-    guarded::{Bits, ensure_stage},
+    guarded::Bits,
     names::split,
     parcel::{Packed, Packing, Parcel},
     sql::{Shape, Sql},
@@ -223,7 +223,7 @@ async fn bury(
     mut parcel: Parcel,
     all: usize,
 ) -> Result<Vec<(usize, Box<Cause>)>, Fault> {
-    ensure_stage(db, sql).await?;
+    db.stage(sql.stage_id, &sql.make_stage()).await?;
     let shape: Shape = (0..sql.layout.columns.len())
         .map(|column| sql.layout.spec.key.contains(&column))
         .collect();

@@ -12,7 +12,10 @@ use deadpool::{
     managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult},
 };
 use definition::Limits;
+use model::{ConnectionName, Lane};
 use percent_encoding::percent_decode_str;
+use ports::Clock;
+use runtime::{Rate, Rates};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Statement, config::Host};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -47,6 +50,16 @@ pub struct Database {
     pool: Pool<Dialler>,
     place: Arc<str>,
     timeout: Duration,
+    pace: Option<Pace>,
+}
+
+/// How often all processes together may call.
+#[derive(Debug, Clone)]
+struct Pace {
+    connection: ConnectionName,
+    rate: Rate,
+    rates: Rates,
+    clock: Arc<dyn Clock>,
 }
 
 impl fmt::Debug for Database {
@@ -60,6 +73,9 @@ impl fmt::Debug for Database {
 /// Statements kept prepared on a connection. Each costs the server some memory, and rows with
 /// missing cells make new ones, so there must be an end.
 const MOST_STATEMENTS: usize = 500;
+/// Staging tables kept on a connection. All of them are emptied at the end of each transaction
+/// that has used one.
+const MOST_STAGES: usize = 32;
 
 impl Database {
     /// The database at `url`, in the form `postgres://user:password@host:port/database?…` with
@@ -96,7 +112,27 @@ impl Database {
             pool,
             place,
             timeout: limits.timeout,
+            pace: None,
         })
+    }
+
+    /// Keeps to the rate that `limits` declare, if they do, together with all others that call
+    /// `connection`. A batch is one call, and so is a page.
+    #[must_use]
+    pub fn paced(
+        mut self,
+        connection: ConnectionName,
+        limits: Limits,
+        rates: Rates,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        self.pace = limits.rate.map(|per_second| Pace {
+            connection,
+            rate: Rate { per_second },
+            rates,
+            clock,
+        });
+        self
     }
 
     /// Host and database, for people.
@@ -109,11 +145,26 @@ impl Database {
         self.timeout
     }
 
-    /// A connection nobody else uses meanwhile.
-    pub(crate) async fn lend(&self) -> Result<Object<Dialler>, Fault> {
+    /// A connection nobody else uses meanwhile, when it is the turn of `lane`.
+    pub(crate) async fn lend(&self, lane: Lane) -> Result<Object<Dialler>, Fault> {
+        if let Some(pace) = &self.pace {
+            pace.wait(lane).await?;
+        }
         let mut lent = self.pool.get().await?;
         lent.clean = false;
         Ok(lent)
+    }
+}
+
+impl Pace {
+    async fn wait(&self, lane: Lane) -> Result<(), Fault> {
+        loop {
+            match self.rates.take(&self.connection, self.rate, lane).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(wait)) => self.clock.sleep(wait).await,
+                Err(error) => return Err(Fault::Store(error.to_string())),
+            }
+        }
     }
 }
 
@@ -182,8 +233,8 @@ pub(crate) struct Connection {
     pub(crate) client: Client,
     task: JoinHandle<()>,
     statements: HashMap<String, Statement>,
-    /// Staging tables made on it.
-    pub(crate) stages: HashSet<u64>,
+    /// Staging tables it has.
+    stages: HashSet<u64>,
     /// Whether it may be used again: nobody is in the middle of anything.
     clean: bool,
 }
@@ -202,9 +253,18 @@ impl Connection {
         Ok(statement)
     }
 
-    /// Remembers that a staging table was made.
-    pub(crate) fn staged(&mut self, stage: u64) {
+    /// Makes a staging table with `sql`, if the session does not have it yet.
+    pub(crate) async fn stage(&mut self, stage: u64, sql: &str) -> Result<(), Fault> {
+        if self.stages.contains(&stage) {
+            return Ok(());
+        }
+        if self.stages.len() >= MOST_STAGES {
+            self.client.batch_execute("DISCARD TEMP").await?;
+            self.stages.clear();
+        }
+        self.client.batch_execute(sql).await?;
         self.stages.insert(stage);
+        Ok(())
     }
 
     /// Says that what was begun on it is at its end. Without this it is not used again.

@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     Silent,
     /// A table is not as it has to be.
     Schema(String),
+    /// Syncline's own store does not say whether it may be called.
+    Store(String),
 }
 
 impl From<tokio_postgres::Error> for Fault {
@@ -119,6 +121,10 @@ impl Fault {
                 ),
             ),
             Self::Schema(what) => (Kind::Schema, format!("PostgreSQL at {place}: {what}")),
+            Self::Store(what) => (
+                Kind::Unavailable,
+                format!("PostgreSQL at {place} is not called: its rate is not known: {what}"),
+            ),
         }
     }
 }
@@ -209,25 +215,38 @@ pub(crate) fn row_error(error: &DbError) -> Option<Cause> {
         "22003" | "22008" => (Invalid, "out-of-range"),
         "22021" | "22P05" => (Invalid, "invalid-character"),
         _ if code.starts_with("22") => (Invalid, "type-mismatch"),
-        // What the author of a trigger raises.
-        "P0001" => (Invalid, "trigger-refusal"),
         _ if code.starts_with("54") => (TooLarge, "too-large"),
-        _ => return None,
+        _ if concerns_batch(code) => return None,
+        // What a trigger raises, or runs into.
+        _ => (Invalid, "trigger-refusal"),
     };
     let mut message = format!("the target refuses the row: {}", error.message());
-    if let Some(detail) = error.detail().filter(|_| class == Reference) {
+    // Of the other kinds the detail is the whole row, with values that are nobody's business.
+    let detail = error
+        .detail()
+        .filter(|_| matches!(class, Reference | Conflict));
+    if let Some(detail) = detail {
         message = format!("{message}: {detail}");
     }
     let mut cause = Cause::new(class, name, message);
     cause.field = error
         .column()
         .map(str::to_owned)
-        .or_else(|| key_column(error.detail()?));
-    let below = [error.detail(), error.constraint()];
+        .or_else(|| key_column(detail?));
     cause.chain = std::iter::once(format!("{} ({code})", error.message()))
-        .chain(below.into_iter().flatten().map(str::to_owned))
+        .chain(error.constraint().map(str::to_owned))
         .collect();
     Some(cause)
+}
+
+/// Whether an error has to do with the server, the session or the table, and would strike any
+/// row. Codes that the standard leaves to implementations are those of authors of triggers.
+fn concerns_batch(code: &str) -> bool {
+    const CLASSES: [&str; 20] = [
+        "08", "0A", "0B", "25", "26", "28", "2B", "2D", "34", "3B", "3D", "3F", "40", "42", "53",
+        "55", "57", "58", "72", "XX",
+    ];
+    CLASSES.iter().any(|class| code.starts_with(class)) || code.starts_with("F0")
 }
 
 /// The first column in `Key (email, company)=(a@example.com, x) already exists.`

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::try_join_all;
 use model::{Cause, Value, Version};
 use ports::{
     RowOp, RowOutcome, Seen, TargetRow, WriteBatch,
@@ -26,7 +27,7 @@ pub(crate) async fn write(
     batch: &WriteBatch<'_>,
     state: State,
 ) -> Result<Vec<RowOutcome>, Fault> {
-    ensure_stage(db, sql).await?;
+    db.stage(sql.stage_id, &sql.make_stage()).await?;
     let mut outcomes = vec![RowOutcome::Unchanged; batch.ops.len()];
     let mut next = 0;
     for (shape, mut rows) in shapes(sql.layout, batch) {
@@ -56,16 +57,6 @@ pub(crate) async fn write(
         found::remember(db, sql, &batch.rows, &outcomes).await?;
     }
     Ok(outcomes)
-}
-
-/// Makes the staging table, if this session does not have it yet. It is made outside of the
-/// parts of a transaction that may be undone.
-pub(crate) async fn ensure_stage(db: &mut Connection, sql: &Sql<'_>) -> Result<(), Fault> {
-    if !db.stages.contains(&sql.stage_id) {
-        db.client.batch_execute(&sql.make_stage()).await?;
-        db.staged(sql.stage_id);
-    }
-    Ok(())
 }
 
 /// The rows of a batch by which cells they have. Of a delete only the key counts.
@@ -330,9 +321,12 @@ impl Writing<'_, '_> {
         add(sql.put_side(true), work.buried).await?;
         add(sql.put_side(false), work.written).await?;
         add(sql.drop_side(), work.forgotten).await?;
-        for (statement, chosen) in statements {
-            db.client.execute(&statement, &[&chosen.0]).await?;
-        }
+        // All are sent at once, and done one after the other.
+        let client = &db.client;
+        let done = statements
+            .iter()
+            .map(|(statement, chosen)| client.execute_raw(statement, [&chosen.0]));
+        try_join_all(done).await?;
         Ok(())
     }
 }
@@ -380,7 +374,7 @@ pub(crate) async fn look(
     keys: &model::Rows<'_>,
 ) -> Result<Vec<TargetRow>, Fault> {
     let sql = Sql::new(layout);
-    ensure_stage(db, &sql).await?;
+    db.stage(sql.stage_id, &sql.make_stage()).await?;
     let shape: Shape = (0..layout.columns.len())
         .map(|column| layout.spec.key.contains(&column))
         .collect();

@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use deadpool::managed::Object;
-use model::{LoadMode, Rows, Value};
+use model::{Lane, LoadMode, Rows, Value};
 use ports::{
     LoadEnd, RowOutcome, Sweep, TableSchema, TableSpec, Target, TargetError, TargetRow, WriteBatch,
 };
@@ -81,10 +81,11 @@ impl PostgresTarget {
     async fn run<T>(
         &self,
         table: &str,
+        lane: Lane,
         limit: Option<Duration>,
         work: impl AsyncFnOnce(&mut Object<Dialler>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let mut db = self.database.lend().await?;
+        let mut db = self.database.lend(lane).await?;
         let done = match limit {
             Some(limit) => tokio::time::timeout(limit, work(&mut db))
                 .await
@@ -112,7 +113,7 @@ impl PostgresTarget {
 impl Target for PostgresTarget {
     async fn describe(&self, table: &str) -> Result<Option<TableSchema>, TargetError> {
         let done = self
-            .run(table, Some(self.patience()), async |db| {
+            .run(table, Lane::Live, Some(self.patience()), async |db| {
                 catalog::describe(db, table).await
             })
             .await;
@@ -122,7 +123,7 @@ impl Target for PostgresTarget {
     async fn prepare(&self, table: &TableSpec) -> Result<(), TargetError> {
         self.layouts().remove(&table.name);
         let done = self
-            .run(&table.name, None, async |db| {
+            .run(&table.name, Lane::Load, None, async |db| {
                 prepare::prepare(db, table).await
             })
             .await;
@@ -135,7 +136,7 @@ impl Target for PostgresTarget {
         generation: u32,
     ) -> Result<LoadMode, TargetError> {
         let done = self
-            .run(&table.name, None, async |db| {
+            .run(&table.name, Lane::Load, None, async |db| {
                 let layout = self.layout(db, table).await?;
                 load::begin(db, &layout, generation).await
             })
@@ -145,7 +146,7 @@ impl Target for PostgresTarget {
 
     async fn end_bulk(&self, table: &TableSpec) -> Result<LoadEnd, TargetError> {
         let done = self
-            .run(&table.name, None, async |db| {
+            .run(&table.name, Lane::Load, None, async |db| {
                 let layout = self.layout(db, table).await?;
                 load::end(db, &layout).await
             })
@@ -161,7 +162,7 @@ impl Target for PostgresTarget {
         limit: usize,
     ) -> Result<Sweep, TargetError> {
         let done = self
-            .run(&table.name, None, async |db| {
+            .run(&table.name, Lane::Load, None, async |db| {
                 let layout = self.layout(db, table).await?;
                 found::missing(db, &layout, after, limit).await
             })
@@ -171,7 +172,7 @@ impl Target for PostgresTarget {
 
     async fn end_load(&self, table: &TableSpec, _generation: u32) -> Result<(), TargetError> {
         let done = self
-            .run(&table.name, None, async |db| {
+            .run(&table.name, Lane::Load, None, async |db| {
                 let layout = self.layout(db, table).await?;
                 found::forget(db, &layout).await
             })
@@ -191,7 +192,7 @@ impl Target for PostgresTarget {
         loop {
             attempts += 1;
             let done = self
-                .run(&table.name, Some(self.patience()), async |db| {
+                .run(&table.name, batch.lane, Some(self.patience()), async |db| {
                     let layout = self.layout(db, table).await?;
                     write::write(db, &layout, batch).await
                 })
@@ -212,7 +213,7 @@ impl Target for PostgresTarget {
             return Ok(Vec::new());
         }
         let done = self
-            .run(&table.name, Some(self.patience()), async |db| {
+            .run(&table.name, Lane::Live, Some(self.patience()), async |db| {
                 let layout = self.layout(db, table).await?;
                 guarded::look(db, &layout, keys).await
             })
@@ -222,7 +223,7 @@ impl Target for PostgresTarget {
 
     async fn show(&self, table: &TableSpec, key: &Rows<'_>) -> Result<Option<String>, TargetError> {
         let done = self
-            .run(&table.name, Some(self.patience()), async |db| {
+            .run(&table.name, Lane::Live, Some(self.patience()), async |db| {
                 let layout = self.layout(db, table).await?;
                 show::show(db, &layout, key.row(0)).await
             })

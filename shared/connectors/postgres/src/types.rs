@@ -2,6 +2,9 @@
 
 use model::DataType;
 
+/// Longest length that `varchar` can be told.
+const LONGEST: u32 = 10_485_760;
+
 /// The type of a column in a table of Syncline's own.
 pub(crate) fn type_name(ty: DataType) -> String {
     match ty {
@@ -14,8 +17,8 @@ pub(crate) fn type_name(ty: DataType) -> String {
         } => format!("numeric({digits},{scale})"),
         DataType::Decimal { digits: None } => "numeric".into(),
         DataType::Float64 => "double precision".into(),
-        DataType::Text { max: Some(max) } => format!("character varying({max})"),
-        DataType::Text { max: None } => "text".into(),
+        DataType::Text { max: Some(max) } if max <= LONGEST => format!("character varying({max})"),
+        DataType::Text { .. } => "text".into(),
         DataType::Uuid => "uuid".into(),
         DataType::Date => "date".into(),
         DataType::Time => "time without time zone".into(),

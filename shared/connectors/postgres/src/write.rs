@@ -180,7 +180,10 @@ async fn halve(
         }
         db.client.batch_execute("SAVEPOINT part").await?;
         let Err(fault) = attempt.run(db, part).await else {
-            db.client.batch_execute("RELEASE part").await?;
+            // The last one ends with the transaction.
+            if !open.is_empty() {
+                db.client.batch_execute("RELEASE part").await?;
+            }
             continue;
         };
         let Some(cause) = fault.of_server().and_then(row_error) else {

@@ -55,7 +55,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool::managed::Object;
 use definition::{Map, PullMode};
-use model::{Op, SliceRange};
+use model::{Lane, Op, SliceRange};
 use ports::{Clock, LowWater, Next, Page, PageRecord, ReadFrom, Source, SourceError, StreamSchema};
 
 use crate::{
@@ -195,10 +195,11 @@ impl PostgresSource {
     /// known of the table with it.
     async fn run<T>(
         &self,
+        lane: Lane,
         work: impl AsyncFnOnce(&mut Object<Dialler>) -> Result<T, Halt>,
     ) -> Result<T, SourceError> {
         let place = self.database.place();
-        let lent = self.database.lend().await;
+        let lent = self.database.lend(lane).await;
         let mut db = lent.map_err(|fault| fault.into_source(place))?;
         let limit = self.database.timeout() * 2;
         let done = tokio::time::timeout(limit, work(&mut db)).await;
@@ -285,7 +286,7 @@ impl PostgresSource {
 #[async_trait]
 impl Source for PostgresSource {
     async fn describe(&self) -> Result<StreamSchema, SourceError> {
-        self.run(async |db| {
+        self.run(Lane::Live, async |db| {
             let relation = self.relation(db, true).await?;
             self.tracks(&relation)?;
             Ok(StreamSchema {
@@ -297,7 +298,7 @@ impl Source for PostgresSource {
     }
 
     async fn low_water(&self) -> Result<LowWater, SourceError> {
-        self.run(async |db| {
+        self.run(Lane::Live, async |db| {
             let relation = self.relation(db, true).await?;
             let mark = self.mark(db, &relation).await?;
             let rows = self.count(db, &relation).await?;
@@ -313,7 +314,7 @@ impl Source for PostgresSource {
         if wanted < 2 {
             return Ok(vec![None]);
         }
-        self.run(async |db| {
+        self.run(Lane::Live, async |db| {
             let relation = self.relation(db, true).await?;
             Ok(slices::cut(db, &self.stream, &relation, wanted).await?)
         })
@@ -322,8 +323,12 @@ impl Source for PostgresSource {
 
     async fn read(&self, from: ReadFrom<'_>, cursor: Option<&str>) -> Result<Page, SourceError> {
         let observed = self.clock.now().as_microsecond();
+        let lane = match from {
+            ReadFrom::Rows(_) => Lane::Load,
+            ReadFrom::Mark(_) => Lane::Live,
+        };
         let (records, next) = self
-            .run(async |db| self.read_page(db, from, cursor).await)
+            .run(lane, async |db| self.read_page(db, from, cursor).await)
             .await?;
         let upsert = |raw| PageRecord {
             op: Op::Upsert,
@@ -340,7 +345,7 @@ impl Source for PostgresSource {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        self.run(async |db| {
+        self.run(Lane::Live, async |db| {
             let relation = self.relation(db, false).await?;
             fetch::fetch(db, &self.stream, &relation, keys).await
         })

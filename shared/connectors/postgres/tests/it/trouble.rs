@@ -1,11 +1,11 @@
 //! Servers that are down, stopped, full, read-only, or refuse.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use connector_postgres::{Database, PostgresTarget};
 use definition::Limits;
 use model::{ErrorClass, Value};
-use ports::{RowOutcome, TableSpec, Target, TargetError};
+use ports::{Clock, RowOutcome, TableSpec, Target, TargetError, testing::ManualClock};
 
 use crate::support::{Bench, Row, batch, own, target_at, text, upserts};
 
@@ -271,4 +271,73 @@ async fn tls_is_used_and_verified_as_the_url_says() {
         .unwrap_err();
     assert_eq!(error.class(), ErrorClass::Transient);
     assert!(error.to_string().contains("sslrootcert"), "{error}");
+}
+
+#[tokio::test]
+async fn a_declared_rate_is_kept_by_all_that_is_done() {
+    let bench = Bench::new().await;
+    let spec = things();
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let store = embedded::Store::open(folder.path(), Arc::clone(&clock) as _).unwrap();
+    let store = Arc::new(store);
+    let limits = Limits {
+        rate: Some(2.0),
+        ..Limits::default()
+    };
+    let open = || {
+        let rates = runtime::Rates::new(Arc::clone(&store) as _, Arc::clone(&clock) as _);
+        let name = model::ConnectionName::new("warehouse").unwrap();
+        let database = Database::open(&bench.database.url(), None, limits).unwrap();
+        PostgresTarget::new(database.paced(name, limits, rates, Arc::clone(&clock) as _))
+    };
+    // Two processes share it.
+    let (one, other) = (open(), open());
+    one.prepare(&spec).await.unwrap();
+    let began = clock.now();
+    for at in 0..20 {
+        let target = if at % 2 == 0 { &one } else { &other };
+        let rows = batch(&spec, &upserts(at + 1, &[thing(1)]));
+        assert_eq!(
+            target.write(&spec, &rows).await.unwrap(),
+            [RowOutcome::Applied]
+        );
+    }
+    let took = clock.now().duration_since(began).as_secs_f64();
+    assert!(
+        (8.0..=11.0).contains(&took),
+        "{took} s for 20 calls at 2 a second"
+    );
+}
+
+#[tokio::test]
+async fn more_tables_than_a_session_keeps_stages_for_are_written_all_the_same() {
+    let bench = Bench::new().await;
+    let limits = Limits {
+        concurrency: 1,
+        ..Limits::default()
+    };
+    let target = Database::open(&bench.database.url(), None, limits).unwrap();
+    let target = PostgresTarget::new(target);
+    // Each has other types, so each needs a stage of its own.
+    let types = ["bigint", "text", "boolean", "date", "uuid", "json"];
+    let specs: Vec<TableSpec> = (0..36)
+        .map(|n| {
+            let columns = [("id", "bigint"), ("a", types[n % 6]), ("b", types[n / 6])];
+            own(&format!("t{n}"), &columns)
+        })
+        .collect();
+    for spec in &specs {
+        target.prepare(spec).await.unwrap();
+    }
+    for version in 1..3 {
+        for spec in &specs {
+            let row = vec![Value::Int(version), Value::Null, Value::Null];
+            let rows = batch(spec, &upserts(version, &[row]));
+            assert_eq!(
+                target.write(spec, &rows).await.unwrap(),
+                [RowOutcome::Applied]
+            );
+        }
+    }
 }
