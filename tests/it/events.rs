@@ -53,7 +53,7 @@ const CASES: [&str; 31] = [
 ];
 
 fn folder() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../events"))
+    crate::support::package().join("../events")
 }
 
 fn event(case: &str) -> Value {

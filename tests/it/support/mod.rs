@@ -17,6 +17,8 @@ pub(crate) use reality::{assert_equal, compare, differences, differences_of, que
 pub(crate) use service::Service;
 pub(crate) use third_party::{Served, ThirdParty, client};
 
+use std::path::PathBuf;
+
 use sample_crm::{SampleCrm, Size};
 
 /// A definition of the demo, which maps all of the sample CRM.
@@ -24,6 +26,13 @@ pub(crate) const DEMO: &str = include_str!("../../../infra/local/template/demo.y
 
 /// The secret of webhooks in the tests.
 pub(crate) const HOOK_SECRET: &str = "whsec_c3luY2xpbmUtZGVtby1zZWNyZXQtMDAwMQ==";
+
+/// The folder of this package. Asked for when the tests run: they may be in another folder
+/// than the one they were built in.
+pub(crate) fn package() -> PathBuf {
+    let folder = runtime::env::optional("CARGO_MANIFEST_DIR");
+    PathBuf::from(folder.expect("cargo says where the package is"))
+}
 
 /// A CRM with a few rows of each kind and no bad ones.
 pub(crate) async fn small_crm() -> SampleCrm {

@@ -27,7 +27,7 @@ pub(crate) struct Served {
 impl ThirdParty {
     /// Makes the folder. The modules are where `tests/run` has said, or beside the scripts.
     pub(crate) fn new() -> Self {
-        let scripts = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/third-party"));
+        let scripts = super::package().join("third-party");
         let modules = match runtime::env::optional("SYNCLINE_TEST_NODE_MODULES") {
             Some(modules) => PathBuf::from(modules),
             None => scripts.join("node_modules"),

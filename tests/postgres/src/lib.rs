@@ -9,7 +9,7 @@
     reason = "this is for tests: without a server they have to fail"
 )]
 
-use std::{future::Future, path::PathBuf, thread};
+use std::{future::Future, thread};
 
 use tokio_postgres::{Client, NoTls};
 
@@ -74,14 +74,8 @@ impl TestDatabase {
     }
 }
 
-/// The authority that signed the certificate of the server, which is for `localhost`.
-#[must_use]
-pub fn authority() -> PathBuf {
-    PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/certificates/authority.pem"
-    ))
-}
+/// The authority that signed the certificate of the server, which is for `localhost`, in PEM.
+pub const AUTHORITY: &str = include_str!("../certificates/authority.pem");
 
 async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls)

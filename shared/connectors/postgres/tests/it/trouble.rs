@@ -1,6 +1,6 @@
 //! Servers that are down, stopped, full, read-only, or refuse.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::Write as _, sync::Arc, time::Duration};
 
 use connector_postgres::{Database, PostgresTarget};
 use definition::Limits;
@@ -237,7 +237,11 @@ async fn tls_is_used_and_verified_as_the_url_says() {
     let bench = Bench::new().await;
     bench.prepare(&things()).await;
     let url = changed(&bench.database.url(), "127.0.0.1", "localhost");
-    let authority = test_postgres::authority().display().to_string();
+    let mut authority = tempfile::NamedTempFile::new().unwrap();
+    authority
+        .write_all(test_postgres::AUTHORITY.as_bytes())
+        .unwrap();
+    let authority = authority.path().display();
     let used = async |url: &str| {
         let target = target_at(url);
         target.describe("things").await?;
