@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use local::deliver_visible;
 use model::{MapState, Outcome};
 use operations::{Edit, Selection};
@@ -199,6 +200,64 @@ async fn an_expired_delta_link_means_a_full_read_and_no_deleted_row_stays() {
         pages + 1,
         "one page of changes is enough"
     );
+    deployment.assert_balanced().await;
+}
+
+/// The message with which a function asks for something to be done.
+fn job(body: &impl serde::Serialize) -> SqsEvent {
+    let mut message = SqsMessage::default();
+    message.message_id = Some("1".into());
+    message.body = Some(serde_json::to_string(body).unwrap());
+    let mut event = SqsEvent::default();
+    event.records = vec![message];
+    event
+}
+
+#[tokio::test]
+async fn a_load_that_an_expired_link_asks_for_is_not_forgotten_when_its_map_is_paused() {
+    let crm = small_crm().await;
+    let deployment = Deployment::open(Project::demo(&crm.url()));
+    deployment.load_all().await;
+    assert!(crm.delete(Set::Orders, "100002"));
+    crm.expire_deltas();
+    let (home, orders) = (&deployment.home, name("orders"));
+    let pull = job(&model::PullJob::Pull {
+        map: orders.clone(),
+    });
+    let deadline = home.clock.now() + Duration::from_mins(1);
+    let answer = home.functions.pull.handle(pull, deadline).await;
+    assert!(answer.batch_item_failures.is_empty());
+    // The load is asked for, and before it begins somebody pauses the map.
+    home.operations.pause(&orders, "inventory").await.unwrap();
+    deployment.settle().await;
+    home.operations.resume(&orders).await.unwrap();
+    deployment.settle().await;
+    assert_eq!(deployment.state("orders").await, MapState::Running);
+    deployment.live(Duration::from_mins(20)).await;
+    deployment.run_dry().await;
+    assert_equal(&crm, &deployment.project.warehouse());
+    deployment.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_load_that_is_begun_twice_at_once_reads_every_slice() {
+    let crm = crm(600, 0).await;
+    let text = orders(
+        &crm.url(),
+        "pull: { every: 5m }",
+        "pull: { every: 5m, mode: cursor }\n    load: { slices: 8 }",
+    );
+    let deployment = Deployment::open(Project::new(&text));
+    let orders = name("orders");
+    deployment.home.operations.load(&orders).await.unwrap();
+    deployment.home.operations.load(&orders).await.unwrap();
+    deployment.run_dry().await;
+    let load = deployment.status("orders").await.load.unwrap();
+    assert!(
+        load.slices.all > 1 && load.slices.done == load.slices.all,
+        "{load:?}"
+    );
+    assert_eq!(deployment.query("SELECT count(*) FROM orders"), [["200"]]);
     deployment.assert_balanced().await;
 }
 

@@ -6,8 +6,8 @@ use definition::Map;
 use mapping::Plan;
 use model::{
     Change, Counts, Lane, LoadJob, LoadMode, LoadPlan, LoadStatus, MapEvent, MapName, MapState, Op,
-    Origin, PackHead, PackId, Packer, PullJob, PullState, QueueName, RetryJob, RunId, Slice,
-    SourceMark, Value, plan_key, pull_key, slice_prefix,
+    Origin, PackHead, PackId, Packer, PullJob, PullState, QueueName, RetryJob, RunId, SourceMark,
+    Value, plan_key, pull_key,
 };
 use ports::{CheckpointsExt, Source, Stored, Target};
 
@@ -15,6 +15,8 @@ use crate::{InitialLoad, LoadError};
 
 /// How long to wait before looking again whether all has been applied.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How long a worker may take to end a load: no invocation in the cloud lives longer.
+const LEASE: Duration = Duration::from_mins(15);
 /// Keys per step of a sweep.
 const SWEEP_STEP: usize = 1_000;
 
@@ -45,8 +47,10 @@ impl InitialLoad {
         }
         let loading = record.state == MapState::Initializing;
         if load.status == LoadStatus::Done {
-            // The worker that ended it may have died before it handed the map over.
-            return self.hand_over(map, loading).await;
+            // The worker that ended it may have died before it handed the map over, and the map
+            // have been paused since.
+            let not_handed = loading || record.resumes == Some(MapState::Initializing);
+            return self.hand_over(map, generation, not_handed).await;
         }
         if !loading {
             return Ok(());
@@ -59,30 +63,44 @@ impl InitialLoad {
             };
             return self.send(&again, LOOK_AGAIN).await;
         }
-        if let Some(reason) = self.end_in_target(defined, &load).await? {
+        let now = self.clock.now();
+        let Some(lease) = load.lease.take(now, now + LEASE) else {
+            // Whoever holds it is ending it; if that one dies, `watch` asks again.
+            return Ok(());
+        };
+        let load = LoadPlan { lease, ..load };
+        let key = plan_key(map, generation);
+        let revision = self.checkpoints.store(&key, Some(revision), &load).await?;
+        let ended = self.end_in_target(defined, &load).await;
+        let done = matches!(ended, Ok(None));
+        let load = LoadPlan {
+            status: if done { LoadStatus::Done } else { load.status },
+            finished: done.then(|| self.clock.now()),
+            lease: load.lease.released(),
+            ..load
+        };
+        self.checkpoints.store(&key, Some(revision), &load).await?;
+        if let Some(reason) = ended? {
             self.states
                 .transition(map, MapEvent::Break { reason })
                 .await?;
             return Ok(());
         }
-        ports::crash_point("load.marked");
-        let done = LoadPlan {
-            status: LoadStatus::Done,
-            finished: Some(self.clock.now()),
-            ..load
-        };
-        self.checkpoints
-            .store(&plan_key(map, generation), Some(revision), &done)
-            .await?;
         ports::crash_point("load.done");
         tracing::info!(map.name = %map, "load {generation} of map `{map}` is done");
-        self.hand_over(map, true).await
+        self.hand_over(map, generation, true).await
     }
 
     /// Lets the map run, lets what was parked go, and pulls what changed since the load began.
-    async fn hand_over(&self, map: &MapName, loading: bool) -> Result<(), LoadError> {
+    async fn hand_over(
+        &self,
+        map: &MapName,
+        generation: u32,
+        loading: bool,
+    ) -> Result<(), LoadError> {
         if loading {
-            self.states.transition(map, MapEvent::Loaded).await?;
+            let loaded = MapEvent::Loaded { generation };
+            self.states.transition(map, loaded).await?;
             ports::crash_point("load.loaded");
         }
         let release = RetryJob::Release { map: map.clone() };
@@ -133,6 +151,7 @@ impl InitialLoad {
         }
         target.end_load(plan.table(), load.generation).await?;
         self.set_mark(map, load, source.as_ref()).await?;
+        ports::crash_point("load.marked");
         Ok(None)
     }
 
@@ -242,14 +261,8 @@ impl InitialLoad {
         load: &LoadPlan,
         source: &dyn Source,
     ) -> Result<(), LoadError> {
-        let slices = self
-            .checkpoints
-            .load_all::<Slice>(&slice_prefix(map, load.generation))
-            .await?;
-        let ends: Vec<SourceMark> = slices
-            .into_iter()
-            .filter_map(|(_, stored)| stored.value.mark)
-            .collect();
+        let slices = self.slices(map, load).await?;
+        let ends: Vec<SourceMark> = slices.into_iter().filter_map(|slice| slice.mark).collect();
         let mark = source.after_load(load.low_water.clone(), ends);
         let key = pull_key(map);
         let stored = self.checkpoints.load::<PullState>(&key).await?;
@@ -259,6 +272,9 @@ impl InitialLoad {
         if pull.mark.is_some() && !load.replaces_mark {
             return Ok(());
         }
+        // A pull that is under way reads from elsewhere: it finds that it has lost its lease.
+        pull.lease = pull.lease.released();
+        pull.needs_load = false;
         pull.mark = mark;
         pull.cursor = None;
         pull.run = None;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::{
     Change, Lane, LoadJob, LoadPlan, LoadStatus, MapName, MapState, Origin, PackHead, PackId,
-    Packer, Slice, SliceStatus, plan_key, slice_key, slice_prefix,
+    Packer, Slice, SliceStatus, plan_key, slice_key,
 };
 use ports::{CheckpointsExt, Next, Page, ReadFrom, Revision, Source, SourceError, Stored};
 
@@ -40,21 +40,20 @@ impl InitialLoad {
             return Ok(());
         };
         let key = slice_key(map, generation, index);
-        let stored = self.checkpoints.load::<Slice>(&key).await?;
-        let Some(Stored {
-            value: slice,
-            revision,
-        }) = stored
-        else {
+        let Some(range) = plan.ranges.get(index as usize) else {
             return Ok(());
         };
+        let stored = self.checkpoints.load::<Slice>(&key).await?;
+        let (revision, slice) = stored.map_or((None, Slice::new(range.clone())), |stored| {
+            (Some(stored.revision), stored.value)
+        });
         if slice.status == SliceStatus::Done {
             return self.end_of_slices(map, generation).await;
         }
         let lease = slice.lease.take(self.clock.now(), deadline + GRACE);
         let Some(lease) = lease else { return Ok(()) };
         let slice = Slice { lease, ..slice };
-        let revision = self.checkpoints.store(&key, Some(revision), &slice).await?;
+        let revision = self.checkpoints.store(&key, revision, &slice).await?;
         let source = self.systems.source(map).await?;
         let mut reading = Reading {
             map,
@@ -209,14 +208,11 @@ impl InitialLoad {
 
     /// When the last slice is done, the load drains.
     async fn end_of_slices(&self, map: &MapName, generation: u32) -> Result<(), LoadError> {
-        let slices = self
-            .checkpoints
-            .load_all::<Slice>(&slice_prefix(map, generation))
-            .await?;
-        if slices
-            .iter()
-            .any(|(_, stored)| stored.value.status == SliceStatus::Open)
-        {
+        let Some(Stored { value: plan, .. }) = self.plan(map, generation).await? else {
+            return Ok(());
+        };
+        let slices = self.slices(map, &plan).await?;
+        if slices.iter().any(|slice| slice.status == SliceStatus::Open) {
             return Ok(());
         }
         self.send_finish(map, generation).await
@@ -235,8 +231,13 @@ impl InitialLoad {
         else {
             return Ok(());
         };
-        // A job that comes once more after the end must not open the load again.
-        if !matches!(plan.status, LoadStatus::Reading | LoadStatus::Draining) {
+        // A job that comes once more after the end must not open the load again, nor call back
+        // whoever is just ending it.
+        let held = plan
+            .lease
+            .until
+            .is_some_and(|until| self.clock.now() < until);
+        if plan.status == LoadStatus::Done || held {
             return Ok(());
         }
         let ticket = plan.ticket + 1;
@@ -248,6 +249,16 @@ impl InitialLoad {
         self.checkpoints
             .store(&plan_key(map, generation), Some(revision), &draining)
             .await?;
+        self.send_end(map, generation, ticket).await
+    }
+
+    /// Sends the job that ends a load.
+    pub(crate) async fn send_end(
+        &self,
+        map: &MapName,
+        generation: u32,
+        ticket: u32,
+    ) -> Result<(), LoadError> {
         let job = LoadJob::Finish {
             map: map.clone(),
             generation,

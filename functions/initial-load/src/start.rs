@@ -1,10 +1,10 @@
 //! Beginning a load.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use definition::{DeletePolicy, Map};
 use model::{
-    LoadJob, LoadMode, LoadPlan, LoadStatus, MapEvent, MapName, RunId, Slice, SliceStatus,
+    Lease, LoadJob, LoadMode, LoadPlan, LoadStatus, MapEvent, MapName, RunId, Slice, SliceStatus,
     plan_key, slice_key, slice_prefix,
 };
 use ports::{CheckpointError, CheckpointsExt, Stored};
@@ -67,7 +67,6 @@ impl InitialLoad {
         let low_water = source.low_water().await?;
         let mode = target.begin_load(plan.table(), next).await?;
         ports::crash_point("load.begun");
-        let slices = source.slices(defined.load.slices).await?;
         let fresh = LoadPlan {
             generation: next,
             run: RunId::from_uuid(self.clock.new_id()),
@@ -75,75 +74,45 @@ impl InitialLoad {
             sweep: mode == LoadMode::Guarded && defined.deletes.policy != DeletePolicy::Ignore,
             status: LoadStatus::Reading,
             ticket: 0,
-            slices: u32::try_from(slices.len()).unwrap_or(u32::MAX),
+            ranges: source.slices(defined.load.slices).await?,
             estimate: low_water.rows,
             low_water: low_water.mark,
             replaces_mark,
             started: self.clock.now(),
             finished: None,
-            error: None,
+            lease: Lease::default(),
         };
         match self
             .checkpoints
             .store(&plan_key(map, next), None, &fresh)
             .await
         {
-            Ok(_) => {
-                for (index, range) in (0..).zip(slices) {
-                    self.put_slice(map, next, index, &Slice::new(range)).await?;
-                }
-            }
-            // A worker that died had planned it already; its plan stands if it is whole.
-            Err(CheckpointError::Conflict { .. }) => self.complete_plan(map, next).await?,
-            Err(error) => return Err(error.into()),
-        }
-        Ok(mode)
-    }
-
-    async fn put_slice(
-        &self,
-        map: &MapName,
-        generation: u32,
-        index: u32,
-        slice: &Slice,
-    ) -> Result<(), LoadError> {
-        match self
-            .checkpoints
-            .store(&slice_key(map, generation, index), None, slice)
-            .await
-        {
-            Ok(_) | Err(CheckpointError::Conflict { .. }) => Ok(()),
+            // Whoever had planned it already may be at work on it: that plan stands.
+            Ok(_) | Err(CheckpointError::Conflict { .. }) => Ok(mode),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// A plan whose slices were not all written is given up for one of a single slice: how the
-    /// stream was to be cut is not known any more, and cutting it anew could leave gaps.
-    async fn complete_plan(&self, map: &MapName, generation: u32) -> Result<(), LoadError> {
-        let Some(Stored {
-            value: plan,
-            revision,
-        }) = self.plan(map, generation).await?
-        else {
-            return Ok(());
-        };
-        let written = self
+    /// All slices of a load, in order. What the plan names and nobody has begun is new.
+    pub(crate) async fn slices(
+        &self,
+        map: &MapName,
+        plan: &LoadPlan,
+    ) -> Result<Vec<Slice>, LoadError> {
+        let begun = self
             .checkpoints
-            .list(&slice_prefix(map, generation))
+            .load_all::<Slice>(&slice_prefix(map, plan.generation))
             .await?;
-        if written.len() == plan.slices as usize {
-            return Ok(());
-        }
-        for (key, stored) in written {
-            self.checkpoints.delete(&key, stored.revision).await?;
-        }
-        self.put_slice(map, generation, 0, &Slice::new(None))
-            .await?;
-        let whole = LoadPlan { slices: 1, ..plan };
-        self.checkpoints
-            .store(&plan_key(map, generation), Some(revision), &whole)
-            .await?;
-        Ok(())
+        let mut begun: HashMap<String, Slice> = begun
+            .into_iter()
+            .map(|(key, stored)| (key, stored.value))
+            .collect();
+        let slices = (0..).zip(&plan.ranges).map(|(index, range)| {
+            begun
+                .remove(&slice_key(map, plan.generation, index))
+                .unwrap_or_else(|| Slice::new(range.clone()))
+        });
+        Ok(slices.collect())
     }
 
     /// Asks for the work on every slice that is not done, or for the end if all are.
@@ -152,27 +121,27 @@ impl InitialLoad {
         map: &MapName,
         generation: u32,
     ) -> Result<(), LoadError> {
-        let slices = self
-            .checkpoints
-            .load_all::<Slice>(&slice_prefix(map, generation))
-            .await?;
+        let Some(Stored { value: plan, .. }) = self.plan(map, generation).await? else {
+            return Ok(());
+        };
         let now = self.clock.now();
         let mut open = 0;
-        for (index, (_, stored)) in (0..).zip(&slices) {
-            if stored.value.status == SliceStatus::Open {
-                open += 1;
-                let held = stored.value.lease.until.is_some_and(|until| now < until);
-                if !held {
-                    let job = LoadJob::Slice {
-                        map: map.clone(),
-                        generation,
-                        index,
-                    };
-                    self.send(&job, Duration::ZERO).await?;
-                }
+        for (index, slice) in (0..).zip(self.slices(map, &plan).await?) {
+            if slice.status == SliceStatus::Done {
+                continue;
+            }
+            open += 1;
+            let held = slice.lease.until.is_some_and(|until| now < until);
+            if !held {
+                let job = LoadJob::Slice {
+                    map: map.clone(),
+                    generation,
+                    index,
+                };
+                self.send(&job, Duration::ZERO).await?;
             }
         }
-        if open == 0 && !slices.is_empty() {
+        if open == 0 {
             return self.send_finish(map, generation).await;
         }
         Ok(())

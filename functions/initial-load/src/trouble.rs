@@ -27,7 +27,7 @@ impl InitialLoad {
         let trouble = LoadTrouble {
             tries,
             since: known.as_ref().map_or(now, |known| known.value.since),
-            next: now + wait,
+            next: now.saturating_add(wait).unwrap_or(now),
             message: error.to_string(),
         };
         let revision = known.map(|known| known.revision);
@@ -40,7 +40,10 @@ impl InitialLoad {
     pub(crate) async fn is_waiting(&self, map: &MapName) -> Result<bool, StoreError> {
         let key = trouble_key(map);
         let known = self.checkpoints.load::<LoadTrouble>(&key).await?;
-        Ok(known.is_some_and(|known| self.clock.now() < known.value.next + LATE))
+        Ok(known.is_some_and(|known| {
+            let late = known.value.next.saturating_add(LATE);
+            self.clock.now() < late.unwrap_or(known.value.next)
+        }))
     }
 
     /// A job has succeeded: nothing keeps the load any more.

@@ -14,11 +14,10 @@ impl InitialLoad {
             let Some(plan) = self.plan(&map, generation).await? else {
                 continue;
             };
-            if matches!(
-                plan.value.status,
-                LoadStatus::Reading | LoadStatus::Draining
-            ) && !self.is_waiting(&map).await?
-            {
+            if plan.value.status == LoadStatus::Done {
+                // Whoever ended it has not handed the map over.
+                self.send_end(&map, generation, plan.value.ticket).await?;
+            } else if !self.is_waiting(&map).await? {
                 self.send_slices(&map, generation).await?;
             }
         }

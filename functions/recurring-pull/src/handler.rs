@@ -82,21 +82,11 @@ impl RecurringPull {
         for map in &maps {
             self.request(map, Duration::ZERO).await?;
             if let Some(every) = self.definition.maps.get(map).and_then(|map| map.pull.every) {
-                self.schedule.set(map, now + every);
+                let due = now.saturating_add(every).unwrap_or(Timestamp::MAX);
+                self.schedule.set(map, due);
             }
         }
         Ok(maps.len())
-    }
-
-    /// When the next map is due.
-    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.schedule
-            .next(
-                &self.definition,
-                self.checkpoints.as_ref(),
-                self.clock.now(),
-            )
-            .await
     }
 
     /// Asks for a pull of a map.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{
-    Change, Lane, LoadJob, MapEvent, MapName, Origin, PackHead, PackId, Packer,
+    Change, Lane, LoadJob, MapEvent, MapName, MapState, Origin, PackHead, PackId, Packer,
     PullError as Failed, PullState, QueueName, RunId, full_jitter, pull_key,
 };
 use ports::{CheckpointsExt, Next, Page, ReadFrom, Revision, Source, SourceError};
@@ -31,19 +31,56 @@ impl RecurringPull {
             tracing::warn!(map.name = %map, "map `{map}` is not defined in this deployment (any more): not pulled");
             return Ok(());
         };
+        let Some(mut pulling) = self.claim(map, deadline).await? else {
+            return Ok(());
+        };
+        if pulling.state.needs_load {
+            return self.ask_for_load(&mut pulling, defined.pull.every).await;
+        }
+        let source = match self.systems.source(map).await {
+            Ok(source) => source,
+            Err(error) => {
+                let error = SourceError::Auth {
+                    what: error.to_string(),
+                };
+                return self.give_up(&mut pulling, &error, defined.pull.every).await;
+            }
+        };
+        match self
+            .read_pages(&mut pulling, source.as_ref(), deadline)
+            .await?
+        {
+            Ok(true) => self.finish(&mut pulling, defined.pull.every).await,
+            Ok(false) => self.go_on(&mut pulling).await,
+            Err(SourceError::Expired { what }) => {
+                self.expired(&mut pulling, what, defined.pull.every).await
+            }
+            Err(error) => self.give_up(&mut pulling, &error, defined.pull.every).await,
+        }
+    }
+
+    /// Takes the lease on a map's pull, if it may be pulled and nobody does.
+    async fn claim<'p>(
+        &self,
+        map: &'p MapName,
+        deadline: Timestamp,
+    ) -> Result<Option<Pulling<'p>>, PullError> {
         let record = self.states.get(map).await?;
         if !record.pulls() {
             tracing::debug!(map.name = %map, "map `{map}` is {}: not pulled", record.state);
-            return Ok(());
+            return Ok(None);
         }
-        let now = self.clock.now();
         let stored = self.checkpoints.load::<PullState>(&pull_key(map)).await?;
         let (revision, state) = stored.map_or((None, PullState::default()), |stored| {
             (Some(stored.revision), stored.value)
         });
-        let Some(lease) = state.lease.take(now, deadline + GRACE) else {
+        if state.mark.is_none() && record.state == MapState::Initializing {
+            tracing::debug!(map.name = %map, "map `{map}` is being loaded and has no mark to pull from yet");
+            return Ok(None);
+        }
+        let Some(lease) = state.lease.take(self.clock.now(), deadline + GRACE) else {
             tracing::debug!(map.name = %map, "map `{map}` is being pulled already");
-            return Ok(());
+            return Ok(None);
         };
         let run = state
             .run
@@ -62,24 +99,7 @@ impl RecurringPull {
             revision,
         };
         self.save(&mut pulling).await?;
-        let source = match self.systems.source(map).await {
-            Ok(source) => source,
-            Err(error) => {
-                let error = SourceError::Auth {
-                    what: error.to_string(),
-                };
-                return self.give_up(&mut pulling, &error, defined.pull.every).await;
-            }
-        };
-        match self
-            .read_pages(&mut pulling, source.as_ref(), deadline)
-            .await?
-        {
-            Ok(true) => self.finish(&mut pulling, defined.pull.every).await,
-            Ok(false) => self.go_on(&mut pulling).await,
-            Err(SourceError::Expired { what }) => self.expired(&mut pulling, what).await,
-            Err(error) => self.give_up(&mut pulling, &error, defined.pull.every).await,
-        }
+        Ok(Some(pulling))
     }
 
     /// Reads pages until the end (`true`) or the deadline (`false`).
@@ -165,7 +185,7 @@ impl RecurringPull {
     ) -> Result<(), PullError> {
         let now = self.clock.now();
         let state = &mut pulling.state;
-        let due = every.map(|every| now + every);
+        let due = every.map(|every| now.saturating_add(every).unwrap_or(Timestamp::MAX));
         state.due = due;
         state.succeeded = Some(now);
         state.failed = 0;
@@ -193,27 +213,52 @@ impl RecurringPull {
     /// The source cannot go on from where the checkpoint is. A cursor inside a pull is only
     /// dropped; a mark that is too old means that changes are lost, deletes among them, and
     /// the stream has to be loaded again.
-    async fn expired(&self, pulling: &mut Pulling<'_>, what: String) -> Result<(), PullError> {
+    async fn expired(
+        &self,
+        pulling: &mut Pulling<'_>,
+        what: String,
+        every: Option<Duration>,
+    ) -> Result<(), PullError> {
         let map = pulling.map;
         let only_cursor = pulling.state.cursor.take().is_some();
         pulling.state.run = None;
-        pulling.state.lease = pulling.state.lease.released();
-        let class = model::ErrorClass::Transient;
         if only_cursor {
+            pulling.state.lease = pulling.state.lease.released();
             tracing::warn!(map.name = %map, "the pull of map `{map}` begins anew: {what}");
             self.save(pulling).await?;
             return self.request(map, Duration::from_secs(1)).await;
         }
         tracing::warn!(map.name = %map, "map `{map}` is loaded again: {what}");
         pulling.state.mark = None;
+        pulling.state.needs_load = true;
         let message = format!(
             "{what}; the map is loaded again, and rows the source does not have any more are deleted"
         );
         pulling.state.error = Some(Failed {
             at: self.clock.now(),
-            class,
+            class: model::ErrorClass::Transient,
             message,
         });
+        self.ask_for_load(pulling, every).await
+    }
+
+    /// Asks for the load without which nothing can be pulled. It is asked for again until it
+    /// has begun: it may find its map paused, or its target in trouble.
+    async fn ask_for_load(
+        &self,
+        pulling: &mut Pulling<'_>,
+        every: Option<Duration>,
+    ) -> Result<(), PullError> {
+        let map = pulling.map;
+        let wait = every.unwrap_or(LONGEST_WAIT);
+        let due = self
+            .clock
+            .now()
+            .saturating_add(wait)
+            .unwrap_or(Timestamp::MAX);
+        pulling.state.due = Some(due);
+        pulling.state.run = None;
+        pulling.state.lease = pulling.state.lease.released();
         let generation = self.states.get(map).await?.generation;
         let job = LoadJob::Start {
             map: map.clone(),
@@ -229,7 +274,9 @@ impl RecurringPull {
                 Duration::ZERO,
             )
             .await?;
-        self.save(pulling).await
+        self.save(pulling).await?;
+        self.schedule.set(map, due);
+        Ok(())
     }
 
     /// Notes why the pull failed and when to try again.
@@ -259,11 +306,12 @@ impl RecurringPull {
             .unwrap_or_default()
             .max(jitter)
             .max(FIRST_WAIT / 5);
-        state.due = Some(now + wait);
+        let due = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        state.due = Some(due);
         let failed = state.failed;
         tracing::warn!(map.name = %map, "pull {failed} of map `{map}` failed: {error}");
         self.save(pulling).await?;
-        self.schedule.set(map, now + wait);
+        self.schedule.set(map, due);
         if every.is_none() {
             // No timer will ask again.
             self.request(map, wait).await?;

@@ -63,18 +63,6 @@ impl Schedule {
             .collect())
     }
 
-    /// When the next map is due.
-    pub(crate) async fn next(
-        &self,
-        definition: &Definition,
-        checkpoints: &dyn Checkpoints,
-        now: Timestamp,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        self.refresh(definition, checkpoints, now).await?;
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(state.order.first().map(|(due, _)| *due))
-    }
-
     async fn refresh(
         &self,
         definition: &Definition,

@@ -40,6 +40,9 @@ pub struct PullState {
     pub failed: u32,
     /// Why the last one failed.
     pub error: Option<PullError>,
+    /// Whether only a load can tell what happened since the last mark, deletes above all.
+    /// Until it has begun, nothing is pulled.
+    pub needs_load: bool,
     /// Who pulls right now; the epoch fences off those who did before.
     pub lease: Lease,
 }
@@ -109,10 +112,6 @@ pub enum LoadStatus {
     Draining,
     /// Done.
     Done,
-    /// A newer load has taken its place.
-    Superseded,
-    /// A person stopped it, or it met something only a person can change.
-    Failed,
 }
 
 /// One load of a map.
@@ -131,8 +130,9 @@ pub struct LoadPlan {
     /// Number of the job that is to end it; jobs with older numbers are void.
     #[serde(default)]
     pub ticket: u32,
-    /// Number of slices.
-    pub slices: u32,
+    /// Which rows each slice reads; `None` is all of them. Kept as a whole, so that whoever
+    /// comes after a worker that died cuts the stream where it did.
+    pub ranges: Vec<Option<SliceRange>>,
     /// Rows the source said there are, where it can count.
     pub estimate: Option<u64>,
     /// Place in the stream that was asked for before the first row was read.
@@ -143,8 +143,9 @@ pub struct LoadPlan {
     pub started: Timestamp,
     /// When it ended.
     pub finished: Option<Timestamp>,
-    /// Why it failed.
-    pub error: Option<String>,
+    /// Who ends it right now.
+    #[serde(default)]
+    pub lease: Lease,
 }
 
 /// What keeps a load from going on for now.

@@ -57,8 +57,13 @@ pub enum MapEvent {
         /// Whether the load writes in bulk, so that live changes have to wait for its end.
         bulk: bool,
     },
-    /// The load of this generation is done, or the map is to run without a load.
-    Loaded,
+    /// A load is done.
+    Loaded {
+        /// Its generation. A load that another one has overtaken ends nothing.
+        generation: u32,
+    },
+    /// The map is to run without a load.
+    Start,
     /// A person pauses the map.
     Pause {
         /// Why, in the person's words.
@@ -139,6 +144,17 @@ impl MapRecord {
         }
     }
 
+    /// The record of the map held in `state`, to go on where it is now.
+    fn held(&self, state: MapState, reason: String, now: Timestamp) -> Self {
+        Self {
+            state,
+            since: now,
+            reason: Some(reason),
+            resumes: Some(self.resumes.unwrap_or(self.state)),
+            ..self.clone()
+        }
+    }
+
     /// The record after `event`, or why it cannot happen now.
     pub fn after(&self, event: MapEvent, now: Timestamp) -> Result<Self, IllegalTransition> {
         use MapState::{Broken, Initializing, Paused, Resuming, Running, Stopped};
@@ -164,32 +180,28 @@ impl MapRecord {
                 next.generation = generation;
                 next.bulk = bulk;
             }
-            (MapEvent::Loaded, Stopped | Initializing) => {
+            (MapEvent::Loaded { generation }, _) if generation != self.generation => {
+                return refuse("finish this load: another one has begun since");
+            }
+            (MapEvent::Loaded { .. }, Initializing) | (MapEvent::Start, Stopped) => {
                 next.state = Resuming;
                 next.bulk = false;
             }
-            (MapEvent::Loaded, Paused | Broken) if self.resumes == Some(Initializing) => {
+            (MapEvent::Start, _) => return refuse("be started: it is not stopped"),
+            (MapEvent::Loaded { .. }, Paused | Broken) if self.resumes == Some(Initializing) => {
                 next = Self {
                     resumes: Some(Resuming),
                     bulk: false,
                     ..self.clone()
                 };
             }
-            (MapEvent::Loaded, _) => return refuse("finish a load: none is under way"),
+            (MapEvent::Loaded { .. }, _) => return refuse("finish a load: none is under way"),
             (MapEvent::Pause { .. }, Paused) => return refuse("be paused again"),
-            (MapEvent::Pause { reason }, from) => {
-                next.state = Paused;
-                next.reason = Some(reason);
-                next.resumes = Some(self.resumes.unwrap_or(from));
-            }
+            (MapEvent::Pause { reason }, _) => next = self.held(Paused, reason, now),
             (MapEvent::Break { .. }, Paused) => {
                 return refuse("break: it already waits for a person");
             }
-            (MapEvent::Break { reason }, from) => {
-                next.state = Broken;
-                next.reason = Some(reason);
-                next.resumes = Some(self.resumes.unwrap_or(from));
-            }
+            (MapEvent::Break { reason }, _) => next = self.held(Broken, reason, now),
             (MapEvent::Resume, Paused | Broken) => {
                 next.state = match self.resumes.unwrap_or(Running) {
                     Running | Resuming => Resuming,
@@ -220,6 +232,10 @@ mod tests {
         MapEvent::Load { generation, bulk }
     }
 
+    fn loaded(generation: u32) -> MapEvent {
+        MapEvent::Loaded { generation }
+    }
+
     fn pause() -> MapEvent {
         MapEvent::Pause {
             reason: "maintenance".into(),
@@ -236,7 +252,7 @@ mod tests {
     fn the_common_way() {
         let record = walk(&[
             load(1, true),
-            MapEvent::Loaded,
+            loaded(1),
             MapEvent::Released,
             pause(),
             MapEvent::Resume,
@@ -252,7 +268,7 @@ mod tests {
         assert!(bulk.applies(Lane::Load) && !bulk.applies(Lane::Live) && !bulk.pulls());
         let guarded = walk(&[load(1, false)]).unwrap();
         assert!(Lane::ALL.into_iter().all(|lane| guarded.applies(lane)) && guarded.pulls());
-        let after = bulk.after(MapEvent::Loaded, Timestamp::UNIX_EPOCH).unwrap();
+        let after = bulk.after(loaded(1), Timestamp::UNIX_EPOCH).unwrap();
         assert!(after.applies(Lane::Live) && after.pulls());
     }
 
@@ -264,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_load_that_ends_while_paused_leaves_the_map_paused() {
-        let record = walk(&[load(1, true), pause(), MapEvent::Loaded]).unwrap();
+        let record = walk(&[load(1, true), pause(), loaded(1)]).unwrap();
         assert_eq!(record.state, MapState::Paused);
         let record = record
             .after(MapEvent::Resume, Timestamp::UNIX_EPOCH)
@@ -289,7 +305,23 @@ mod tests {
     }
 
     #[test]
+    fn a_load_that_was_overtaken_does_not_end_the_one_that_overtook_it() {
+        let overtaken = [load(1, true), load(2, false), loaded(1)];
+        assert!(walk(&overtaken).is_err());
+        assert!(walk(&[load(1, true), load(2, false), pause(), loaded(1)]).is_err());
+        let ended = walk(&[load(1, true), load(2, false), loaded(2)]).unwrap();
+        assert_eq!(ended.state, MapState::Resuming);
+    }
+
+    #[test]
+    fn a_map_that_is_stopped_can_run_without_a_load() {
+        assert_eq!(walk(&[MapEvent::Start]).unwrap().state, MapState::Resuming);
+        assert!(walk(&[load(1, true), MapEvent::Start]).is_err());
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
+        assert!(walk(&[loaded(0)]).is_err());
         assert!(walk(&[MapEvent::Resume]).is_err());
         assert!(walk(&[MapEvent::Released]).is_err());
         assert!(walk(&[pause(), pause()]).is_err());

@@ -89,7 +89,7 @@ impl Operations {
                 state,
             });
         }
-        self.transition(map, MapEvent::Loaded).await?;
+        self.transition(map, MapEvent::Start).await?;
         self.release(map).await?;
         self.audit("map.start", map.to_string(), json!({})).await
     }

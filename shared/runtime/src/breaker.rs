@@ -177,7 +177,7 @@ impl Breakers {
             tracing::warn!(connection.name = %connection, "`{connection}` is left alone for a while: {error}");
         }
         let tripped = Tripped {
-            until: now + wait,
+            until: now.saturating_add(wait).unwrap_or(Timestamp::MAX),
             trips: trips + 1,
             since: stored.as_ref().map_or(now, |stored| stored.value.since),
             error: error.chars().take(500).collect(),

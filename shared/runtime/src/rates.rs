@@ -30,7 +30,8 @@ struct Bucket {
 /// A worker takes the calls of about a tenth of a second at once and spends them from memory,
 /// so that the shared record is written some ten times a second and not once per call. The
 /// lanes share one bucket, but `load` may take only while it is half full and `retry` only
-/// while it is a quarter full: what is left is for `live`.
+/// while it is a quarter full: what is left is for `live`. A bucket that holds one call is
+/// shared as it comes.
 #[derive(Debug, Clone)]
 pub struct Rates {
     checkpoints: Arc<dyn Checkpoints>,
@@ -87,7 +88,8 @@ impl Rates {
                 }
                 None => (None, capacity),
             };
-            let free = tokens - capacity * reserve(lane);
+            // However slow the rate, one call fits in beside what is kept for others.
+            let free = tokens - (capacity - 1.0) * reserve(lane);
             if free < 1.0 {
                 let missing = (1.0 - free) / rate.per_second;
                 return Ok(Some(Duration::from_secs_f64(missing.clamp(0.001, 60.0))));

@@ -1,0 +1,47 @@
+//! Declared rates, over the embedded store.
+
+use std::{sync::Arc, time::Duration};
+
+use embedded::Store;
+use model::{ConnectionName, Lane};
+use ports::{Clock, testing::ManualClock};
+use runtime::{Rate, Rates};
+
+/// Calls of a lane that get their turn within `span`, while nobody else asks.
+async fn calls_within(span: Duration, per_second: f64, lane: Lane) -> u32 {
+    let folder = tempfile::tempdir().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+    let store = Store::open(folder.path(), Arc::clone(&clock)).unwrap();
+    let rates = Rates::new(Arc::new(store), Arc::clone(&clock));
+    let connection = ConnectionName::new("crm").unwrap();
+    let end = clock.now() + span;
+    let mut calls = 0;
+    loop {
+        match rates.take(&connection, Rate { per_second }, lane).await {
+            Ok(None) => calls += 1,
+            Ok(Some(wait)) => clock.sleep(wait).await,
+            Err(error) => panic!("{error}"),
+        }
+        if clock.now() >= end {
+            return calls;
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_lane_gets_its_turn_at_every_rate() {
+    for lane in Lane::ALL {
+        for (per_second, seconds, least, most) in [
+            (0.01, 1_000, 9, 12),
+            (0.5, 100, 48, 52),
+            (1.67, 60, 96, 103),
+            (50.0, 4, 170, 255),
+        ] {
+            let calls = calls_within(Duration::from_secs(seconds), per_second, lane).await;
+            assert!(
+                (least..=most).contains(&calls),
+                "{lane} at {per_second}/s: {calls} calls in {seconds} s"
+            );
+        }
+    }
+}
