@@ -272,7 +272,13 @@ async fn apply() {
     for case in cases("apply") {
         let deployment = loaded(&crm).await;
         let event: SqsEvent = typed(case, &event(case));
-        let response = deployment.home.functions.apply.handle(event).await;
+        let deadline = deployment.home.clock.now() + Duration::from_mins(1);
+        let response = deployment
+            .home
+            .functions
+            .apply
+            .handle(event, deadline)
+            .await;
         assert_eq!(back(&response), [""; 0], "{case}");
         deployment.settle().await;
         let new = deployment.query(

@@ -6,7 +6,7 @@ use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use local::deliver_visible;
 use model::{MapState, Outcome};
 use operations::{Edit, Selection};
-use ports::FailureFilter;
+use ports::{Consumer, FailureFilter};
 use sample_crm::Set;
 use serde_json::{Value, json};
 
@@ -258,6 +258,101 @@ async fn a_load_that_is_begun_twice_at_once_reads_every_slice() {
         "{load:?}"
     );
     assert_eq!(deployment.query("SELECT count(*) FROM orders"), [["200"]]);
+    deployment.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_settled_pack_that_comes_once_more_is_not_applied_again() {
+    let crm = small_crm().await;
+    let deployment = Deployment::open(Project::demo(&crm.url()));
+    deployment.load_all().await;
+    let key = crm.keys(Set::Orders)[0].clone();
+    crm.write(Set::Orders, &key, &json!({ "Status": "told" }));
+    notify(&deployment, &crm, Set::Orders, &key).await;
+    let visibility = Duration::from_mins(5);
+    let received = deployment
+        .home
+        .store
+        .receive(model::QueueName::Live, 10, visibility);
+    let received = received.await.unwrap();
+    let deadline = deployment.home.clock.now() + Duration::from_mins(1);
+    let told = format!("SELECT status FROM orders WHERE order_no = {key}");
+    for (receives, expected) in [(1, "told"), (2, "set by hand")] {
+        let mut event = SqsEvent::default();
+        for message in &received {
+            let mut again = SqsMessage::default();
+            again.message_id = Some(message.id.clone());
+            again.body = Some(message.body.clone());
+            again.event_source_arn = Some("local:live".into());
+            let count = receives.to_string();
+            again
+                .attributes
+                .insert("ApproximateReceiveCount".into(), count);
+            event.records.push(again);
+        }
+        let answer = deployment
+            .home
+            .functions
+            .apply
+            .handle(event, deadline)
+            .await;
+        assert!(answer.batch_item_failures.is_empty(), "{answer:?}");
+        assert_eq!(deployment.query(&told), [[expected]]);
+        // Were it applied again, this would be a tie, and the source be asked.
+        let by_hand = format!("UPDATE orders SET status = 'set by hand' WHERE order_no = {key}");
+        deployment
+            .project
+            .warehouse()
+            .execute_batch(&by_hand)
+            .unwrap();
+    }
+    deployment.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn records_that_say_only_what_changed_add_up_although_they_come_together() {
+    let crm = small_crm().await;
+    let text = orders(
+        &crm.url(),
+        "status: Status, total: Total",
+        "status: { from: Status, missing: keep }, total: { from: Total, missing: keep }",
+    );
+    let deployment = Deployment::open(Project::new(&text));
+    deployment.load_all().await;
+    let key = crm.keys(Set::Orders)[0].clone();
+    let at = |second: u32| format!("2031-01-01T00:00:{second:02}Z");
+    for (second, field, value) in [
+        (3, "Total", json!(3.5)),
+        (1, "Total", json!(1.5)),
+        (2, "Status", json!("second")),
+    ] {
+        let data = json!({ "OrderNo": key.parse::<u64>().unwrap(), "ModifiedAt": at(second), field: value });
+        send(
+            &deployment,
+            &json!({ "type": "order.updated", "data": data }),
+        )
+        .await;
+    }
+    deployment.settle().await;
+    let row = format!("SELECT status, total FROM orders WHERE order_no = {key}");
+    assert_eq!(deployment.query(&row), [["second", "3.5"]]);
+    // One that says all of it leaves nothing of what was before.
+    for (second, data) in [
+        (5, json!({ "Status": "fifth", "Total": 5.5 })),
+        (4, json!({ "Status": "fourth" })),
+    ] {
+        let mut data = data;
+        data["OrderNo"] = json!(key.parse::<u64>().unwrap());
+        data["ModifiedAt"] = json!(at(second));
+        send(
+            &deployment,
+            &json!({ "type": "order.updated", "data": data }),
+        )
+        .await;
+    }
+    deployment.settle().await;
+    assert_eq!(deployment.query(&row), [["fifth", "5.5"]]);
+    assert_eq!(deployment.failures("orders").await, []);
     deployment.assert_balanced().await;
 }
 

@@ -1,7 +1,7 @@
 //! Changes of one map, mapped and sorted out.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     hash::{BuildHasher, Hash, Hasher, RandomState},
 };
 
@@ -25,9 +25,13 @@ pub(crate) struct Batch<'a> {
     writes: Vec<(RowOp, usize)>,
     /// Changes that have to be read from the source again.
     pub(crate) touches: Vec<usize>,
-    filtered: Vec<usize>,
+    filtered: HashSet<usize>,
+    /// Rows of keys that are written already: what comes after them says only what changed.
+    later: Vec<(Rows<'a>, Vec<(RowOp, usize)>)>,
     packs: Vec<(PackId, usize)>,
     lane: Lane,
+    /// Whether the source can be asked for single records.
+    can_ask: bool,
     bulk: bool,
     found_in: Option<u32>,
     /// Keys of records that do not map. The load under way has found them all the same.
@@ -43,9 +47,11 @@ impl<'a> Batch<'a> {
             rows: Rows::new(work.plan.table().columns.len()),
             writes: Vec::new(),
             touches: Vec::new(),
-            filtered: Vec::new(),
+            filtered: HashSet::new(),
+            later: Vec::new(),
             packs: Vec::new(),
             lane: work.lane,
+            can_ask: work.source.is_some(),
             bulk: work.bulk,
             found_in: work.found_in,
             unmapped: Rows::new(work.plan.table().columns.len()),
@@ -99,7 +105,7 @@ impl<'a> Batch<'a> {
                 let version = oldest(version).unwrap_or(Version(i64::MIN));
                 self.writes.push((RowOp::Delete { version }, at));
                 if filtered {
-                    self.filtered.push(at);
+                    self.filtered.insert(at);
                 }
             }
             Mapped::Touch | Mapped::Delete { .. } | Mapped::Upsert { .. } => {
@@ -121,60 +127,108 @@ impl<'a> Batch<'a> {
     }
 
     /// Of the changes of one key the newest is written; older ones are superseded, equal ones
-    /// say nothing new, and a tie is settled by the source.
+    /// say nothing new, and a tie is settled by the source. A change that does not say all of
+    /// its record is written after the ones it builds on.
     fn coalesce(&mut self, key: &[usize]) {
-        let hashes = RandomState::new();
-        let mut newest: HashMap<u64, Vec<usize>> = HashMap::with_capacity(self.writes.len());
-        let mut dropped = vec![false; self.writes.len()];
-        let mut tied = vec![false; self.writes.len()];
-        for row in 0..self.writes.len() {
-            let cells = self.rows.row(row);
-            let rivals = newest.entry(hash_key(&hashes, key, cells)).or_default();
-            let same = |other: &usize| {
-                key.iter()
-                    .all(|at| self.rows.row(*other).get(*at) == cells.get(*at))
-            };
-            let Some(place) = rivals.iter().position(same) else {
-                rivals.push(row);
-                continue;
-            };
-            let rival = rivals[place];
-            let (version, other) = (version(&self.writes[row].0), version(&self.writes[rival].0));
-            if version > other {
-                rivals[place] = row;
-                dropped[rival] = true;
-                self.verdicts[self.writes[rival].1] = Some(Verdict::Ended(Outcome::Superseded));
-                continue;
-            }
-            dropped[row] = true;
-            let change = self.writes[row].1;
-            if version < other {
-                self.verdicts[change] = Some(Verdict::Ended(Outcome::Superseded));
-            } else if self.writes[row].0 == self.writes[rival].0 && cells == self.rows.row(rival) {
-                self.verdicts[change] = Some(Verdict::Ended(Outcome::Unchanged));
-            } else {
-                tied[rival] = true;
-                self.touches.push(change);
-            }
-        }
-        if !dropped.contains(&true) {
+        let repeated = self.repeated(key);
+        if repeated.is_empty() {
             return;
         }
-        let mut rows = Rows::new(self.rows.width());
-        let writes = std::mem::take(&mut self.writes);
-        for (row, write) in writes.into_iter().enumerate() {
-            if dropped[row] {
-                continue;
+        let several: HashSet<usize> = repeated.iter().flatten().copied().collect();
+        let once = (0..self.writes.len()).filter(|row| !several.contains(row));
+        let mut rounds: Vec<Vec<usize>> = vec![once.collect()];
+        for group in repeated {
+            for (round, row) in self.chain(group).into_iter().enumerate() {
+                if round == rounds.len() {
+                    rounds.push(Vec::new());
+                }
+                rounds[round].push(row);
             }
-            if tied[row] {
-                self.touches.push(write.1);
-                continue;
-            }
-            rows.push_empty().clone_from_slice(self.rows.row(row));
-            self.writes.push(write);
         }
-        self.rows = rows;
+        let rounds = rounds.iter().map(|rows| self.round(rows));
+        self.later = rounds.rev().collect();
+        if let Some((rows, writes)) = self.later.pop() {
+            (self.rows, self.writes) = (rows, writes);
+        }
         self.packs.clear();
+    }
+
+    /// The rows of each key that comes more than once.
+    fn repeated(&self, key: &[usize]) -> Vec<Vec<usize>> {
+        let hashes = RandomState::new();
+        let hash = |row: usize| (hash_key(&hashes, key, self.rows.row(row)), row);
+        let mut order: Vec<(u64, usize)> = (0..self.writes.len()).map(hash).collect();
+        order.sort_unstable();
+        let cells = |row: usize| key.iter().map(move |at| self.rows.row(row).get(*at));
+        let mut repeated: Vec<Vec<usize>> = Vec::new();
+        for alike in order.chunk_by(|one, other| one.0 == other.0) {
+            if alike.len() == 1 {
+                continue;
+            }
+            // Other keys may have the same hash.
+            let mut groups: Vec<Vec<usize>> = Vec::new();
+            for (_, row) in alike {
+                match groups
+                    .iter_mut()
+                    .find(|group| cells(group[0]).eq(cells(*row)))
+                {
+                    Some(group) => group.push(*row),
+                    None => groups.push(vec![*row]),
+                }
+            }
+            repeated.extend(groups.into_iter().filter(|group| group.len() > 1));
+        }
+        repeated
+    }
+
+    /// Of the rows of one key those to write, one after the other; the others are decided.
+    fn chain(&mut self, mut group: Vec<usize>) -> Vec<usize> {
+        group.sort_by_key(|row| version(&self.writes[*row].0));
+        let whole = |row: &&usize| {
+            matches!(self.writes[**row].0, RowOp::Delete { .. })
+                || !self.rows.row(**row).iter().any(Value::is_missing)
+        };
+        let newest = group.iter().rev().find(whole);
+        let newest = newest.map(|row| version(&self.writes[*row].0));
+        let mut chain: Vec<usize> = Vec::new();
+        let mut tied = false;
+        for row in group {
+            let (op, change) = &self.writes[row];
+            let (this, change) = (version(op), *change);
+            if newest.is_some_and(|newest| this < newest) {
+                self.verdicts[change] = Some(Verdict::Ended(Outcome::Superseded));
+                continue;
+            }
+            let before = chain.last().copied();
+            let Some(before) = before.filter(|row| version(&self.writes[*row].0) == this) else {
+                if std::mem::take(&mut tied) {
+                    chain.pop();
+                }
+                chain.push(row);
+                continue;
+            };
+            if self.writes[before].0 == *op && self.rows.row(before) == self.rows.row(row) {
+                self.verdicts[change] = Some(Verdict::Ended(Outcome::Unchanged));
+            } else {
+                tied = true;
+                self.touches.extend([self.writes[before].1, change]);
+            }
+        }
+        if tied {
+            chain.pop();
+        }
+        chain
+    }
+
+    /// Some of the rows, and what to do with them.
+    fn round(&self, of: &[usize]) -> (Rows<'a>, Vec<(RowOp, usize)>) {
+        let mut rows = Rows::new(self.rows.width());
+        let mut writes = Vec::with_capacity(of.len());
+        for row in of {
+            rows.push_empty().clone_from_slice(self.rows.row(*row));
+            writes.push(self.writes[*row].clone());
+        }
+        (rows, writes)
     }
 
     fn take_write(&mut self, key: &[usize]) -> WriteBatch<'a> {
@@ -219,6 +273,10 @@ impl<'a> Batch<'a> {
             RowOutcome::Unchanged => ended(Outcome::Unchanged),
             RowOutcome::Superseded => ended(Outcome::Superseded),
             RowOutcome::Failed(cause) => Some(Verdict::Failed(cause)),
+            // Nobody can be asked, and what failed before is no newer than what has not.
+            RowOutcome::Tie if self.lane == Lane::Retry && !self.can_ask => {
+                ended(Outcome::Superseded)
+            }
             RowOutcome::Tie => {
                 self.touches.push(at);
                 None
@@ -273,25 +331,37 @@ fn hash_key(state: &RandomState, key: &[usize], cells: &[Value<'_>]) -> u64 {
 }
 
 impl Apply {
-    /// Writes what can be written as it is, then what the source has to be asked for.
+    /// Writes what can be written as it is, then what the source has to be asked for. Says
+    /// whether the target was asked at all.
     pub(crate) async fn write_batch(
         &self,
         work: &Work<'_>,
         batch: &mut Batch<'_>,
-    ) -> Result<(), TargetError> {
-        let write = batch.take_write(&work.plan.table().key);
-        if !write.ops.is_empty() {
-            let outcomes = work.target.write(work.plan.table(), &write).await?;
-            let writes = std::mem::take(&mut batch.writes);
-            // What comes after the writes are rows that do not map, which have their verdicts.
-            for ((_, at), outcome) in writes.into_iter().zip(outcomes) {
-                batch.decide(at, outcome);
+    ) -> Result<bool, TargetError> {
+        let mut asked = false;
+        loop {
+            let write = batch.take_write(&work.plan.table().key);
+            if !write.ops.is_empty() {
+                asked = true;
+                let outcomes = work.target.write(work.plan.table(), &write).await?;
+                let writes = std::mem::take(&mut batch.writes);
+                // What comes after the writes are rows that do not map, which have their
+                // verdicts.
+                for ((_, at), outcome) in writes.into_iter().zip(outcomes) {
+                    batch.decide(at, outcome);
+                }
             }
+            let Some((rows, writes)) = batch.later.pop() else {
+                break;
+            };
+            (batch.rows, batch.writes) = (rows, writes);
         }
         if !batch.touches.is_empty() {
+            asked = true;
             self.settle_touches(work, batch).await?;
         }
-        self.close_overtaken(work, batch).await
+        self.close_overtaken(work, batch).await?;
+        Ok(asked)
     }
 
     /// A failure that fails again although the target has something newer of its record by

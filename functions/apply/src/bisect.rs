@@ -161,7 +161,7 @@ impl<'a> Bisect<'a> {
         }
         let changes = pack.changes.get(part).unwrap_or_default().to_vec();
         let part = Item::part(self.item, Pack { head, changes });
-        self.apply.write(self.work, &[&part]).await
+        self.apply.write(self.work, &[part]).await
     }
 }
 

@@ -5,14 +5,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use definition::Definition;
 use futures_util::{FutureExt, StreamExt, stream};
+use jiff::Timestamp;
 use mapping::{Plan, Plans, PlansError};
-use model::{
-    Cause, ConnectionName, Counts, DecodeError, ErrorClass, Failure, FailureId, FailureReport,
-    FailureStatus, Fingerprint, Lane, MAX_RECEIVES, MapEvent, MapName, Op, Origin, Outcome, Pack,
-    PackId, QueueName, RetryJob, RunId, decode_pack,
-};
+use model::{ConnectionName, Counts, Lane, MapName, Outcome, Pack, PackId, decode_pack};
 use ports::{
-    Checkpoints, Clock, Ledger, Settlement, Source, StoreError, Systems, Target, TargetError,
+    Checkpoints, Clock, Ledger, Settlement, Source, StoreError, Systems, SystemsError, Target,
+    TargetError,
 };
 use runtime::{Breakers, MapStates, Outbox, OutboxError, Parking, Pass};
 
@@ -47,20 +45,14 @@ pub struct Apply {
 const MAPS_AT_ONCE: usize = 4;
 /// Receives after which a pack is tried part by part: something in it may break the worker.
 const SUSPICIOUS: u32 = 4;
-/// Receives after which a pack whose target stays down is parked, so that it does not become
-/// a dead letter.
-const PARK_AFTER: u32 = MAX_RECEIVES / 2;
-/// When parked packs of a target that is down are tried again.
-const RELEASE_AFTER: Duration = Duration::from_mins(10);
-
 /// One message and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) id: String,
-    receipt: String,
-    receives: u32,
+    pub(crate) receipt: String,
+    pub(crate) receives: u32,
     blob: Option<String>,
-    body: String,
+    pub(crate) body: String,
     pub(crate) pack: Pack,
 }
 
@@ -113,8 +105,9 @@ impl From<OutboxError> for Stop {
 }
 
 impl Apply {
-    /// Applies all packs of an event. Messages that are named in the answer come back.
-    pub async fn handle(&self, event: SqsEvent) -> SqsBatchResponse {
+    /// Applies all packs of an event. Messages that are named in the answer come back: what is
+    /// not done at `deadline` among them, so that a slow target keeps no other one waiting.
+    pub async fn handle(&self, event: SqsEvent, deadline: Timestamp) -> SqsBatchResponse {
         let mut groups: HashMap<(MapName, Lane), Vec<Item>> = HashMap::new();
         let mut failed = Vec::new();
         for message in event.records {
@@ -133,7 +126,7 @@ impl Apply {
             }
         }
         let applied = stream::iter(groups)
-            .map(|((map, lane), items)| self.apply_group(map, lane, items))
+            .map(|((map, lane), items)| self.apply_group(map, lane, items, deadline))
             .buffer_unordered(MAPS_AT_ONCE)
             .collect::<Vec<_>>();
         failed.extend(applied.await.into_iter().flatten());
@@ -166,45 +159,16 @@ impl Apply {
         }
     }
 
-    async fn report_unreadable(
-        &self,
-        body: &str,
-        lane: Lane,
-        error: &DecodeError,
-    ) -> Result<(), Stop> {
-        let failure = unreadable(body, lane, error, self.clock.now());
-        tracing::error!(failure.id = %failure.id, "a message cannot be read and goes to the failure store: {error}");
-        let (map, weight) = (failure.map.clone(), failure.weight);
-        let name = format!("unreadable/{}", failure.id);
-        let report = FailureReport::Failed {
-            failures: vec![failure],
-        };
-        self.outbox
-            .send(
-                QueueName::Failures,
-                Some(&map),
-                &name,
-                &report,
-                Duration::ZERO,
-            )
-            .await?;
-        if let Some(pack) = pack_of(body).filter(|_| lane != Lane::Retry) {
-            let counts = Counts {
-                failed: weight.into(),
-                ..Counts::default()
-            };
-            self.ledger
-                .settle(vec![Settlement { pack, counts }])
-                .await?;
-        }
-        Ok(())
-    }
-
     /// Applies the packs of one map; returns the messages that come back.
-    async fn apply_group(&self, map: MapName, lane: Lane, items: Vec<Item>) -> Vec<String> {
-        let attempt =
-            std::panic::AssertUnwindSafe(self.apply_map(&map, lane, &items)).catch_unwind();
-        let stop = match attempt.await {
+    async fn apply_group(
+        &self,
+        map: MapName,
+        lane: Lane,
+        mut items: Vec<Item>,
+        deadline: Timestamp,
+    ) -> Vec<String> {
+        let applied = self.apply_map(&map, lane, &mut items, deadline);
+        let stop = match std::panic::AssertUnwindSafe(applied).catch_unwind().await {
             Ok(Ok(())) => return Vec::new(),
             Ok(Err(stop)) => stop,
             Err(_) => {
@@ -222,7 +186,15 @@ impl Apply {
         }
     }
 
-    async fn apply_map(&self, map: &MapName, lane: Lane, items: &[Item]) -> Result<(), Stop> {
+    /// Applies `items`, and takes out what it has come to the end with.
+    async fn apply_map(
+        &self,
+        map: &MapName,
+        lane: Lane,
+        items: &mut Vec<Item>,
+        deadline: Timestamp,
+    ) -> Result<(), Stop> {
+        self.drop_settled(lane, items).await?;
         let Some(defined) = self.definition.maps.get(map) else {
             return Err(Stop::Broken(format!(
                 "map `{map}` is not defined in this deployment (any more)"
@@ -241,9 +213,16 @@ impl Apply {
         if let Pass::Wait(wait) = self.breakers.pass(connection).await? {
             return Err(Stop::Wait(wait));
         }
-        let broken = |error: ports::SystemsError| Stop::Broken(error.to_string());
-        let target = self.systems.target(map).await.map_err(broken)?;
-        let source = self.systems.source(map).await.map_err(broken)?;
+        let target = self
+            .systems
+            .target(map)
+            .await
+            .map_err(|error| systems_stop(&error))?;
+        let source = self
+            .systems
+            .source(map)
+            .await
+            .map_err(|error| systems_stop(&error))?;
         let initializing = state.state == model::MapState::Initializing;
         let work = Work {
             plan: &plan,
@@ -254,30 +233,72 @@ impl Apply {
             bulk: initializing && state.bulk && lane == Lane::Load,
             found_in: (initializing && !state.bulk).then_some(state.generation),
         };
-        let (calm, suspicious): (Vec<&Item>, Vec<&Item>) =
-            items.iter().partition(|item| item.receives < SUSPICIOUS);
-        if !calm.is_empty() {
-            let verdicts = self.write(&work, &calm).await?;
-            self.conclude(&work, &calm, verdicts).await?;
-        }
-        for item in suspicious {
-            let verdicts = Bisect::new(self, &work, item).run().await?;
-            self.conclude(&work, &[item], verdicts).await?;
+        self.apply_items(&work, items, deadline).await
+    }
+
+    /// Applies items in steps of what the target takes at once; at least one, and none that
+    /// would begin after the deadline.
+    async fn apply_items(
+        &self,
+        work: &Work<'_>,
+        items: &mut Vec<Item>,
+        deadline: Timestamp,
+    ) -> Result<(), Stop> {
+        items.sort_by_key(|item| item.receives >= SUSPICIOUS);
+        let mut begun = false;
+        while let Some(first) = items.first() {
+            if begun && self.clock.now() >= deadline {
+                return Err(Stop::Wait(Duration::ZERO));
+            }
+            begun = true;
+            if first.receives >= SUSPICIOUS {
+                let verdicts = Bisect::new(self, work, first).run().await?;
+                self.conclude(work, &items[..1], verdicts).await?;
+                items.remove(0);
+                continue;
+            }
+            let step = step(items, work.target.rows_at_once());
+            let verdicts = self.write(work, &items[..step]).await?;
+            self.conclude(work, &items[..step], verdicts).await?;
+            items.drain(..step);
         }
         Ok(())
+    }
+
+    /// Takes out packs that come once more although they have been settled: applied again they
+    /// could end otherwise, and stand in the books twice.
+    async fn drop_settled(&self, lane: Lane, items: &mut Vec<Item>) -> Result<(), Stop> {
+        let again = |item: &&Item| lane != Lane::Retry && item.receives > 1;
+        let packs: Vec<PackId> = items
+            .iter()
+            .filter(again)
+            .map(|item| item.pack.head.id)
+            .collect();
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let settled = self.ledger.settled(&packs).await?;
+        let (done, open): (Vec<Item>, Vec<Item>) = std::mem::take(items)
+            .into_iter()
+            .partition(|item| settled.contains(&item.pack.head.id));
+        *items = open;
+        let blobs: Vec<String> = done.into_iter().filter_map(|item| item.blob).collect();
+        Ok(self.outbox.close(&blobs).await?)
     }
 
     /// Writes the changes of packs in one batch; one verdict per change, pack after pack.
     pub(crate) async fn write(
         &self,
         work: &Work<'_>,
-        items: &[&Item],
+        items: &[Item],
     ) -> Result<Vec<Verdict>, Stop> {
         let mut batch = Batch::new(work, items.iter().map(|item| &item.pack));
         let written = self.write_batch(work, &mut batch).await;
         match written {
-            Ok(()) => {
-                self.breakers.worked(work.connection).await?;
+            Ok(asked) => {
+                if asked {
+                    self.breakers.worked(work.connection).await?;
+                }
                 Ok(batch.into_verdicts())
             }
             Err(error) => Err(self.target_stop(work, error).await),
@@ -306,12 +327,13 @@ impl Apply {
         }
     }
 
-    /// Reports, settles and cleans up, in this order: a failure is on its way to its store
-    /// before its pack counts as done, and a pack counts once however often this is repeated.
+    /// Reports, settles and cleans up, in this order: a failure is on its way to its store no
+    /// later than its pack counts as done, and a pack counts once however often this is
+    /// repeated.
     async fn conclude(
         &self,
         work: &Work<'_>,
-        items: &[&Item],
+        items: &[Item],
         verdicts: Vec<Verdict>,
     ) -> Result<(), Stop> {
         ports::crash_point("apply.written");
@@ -332,91 +354,36 @@ impl Apply {
                 counts,
             });
         }
-        report.send(&self.outbox).await?;
-        ports::crash_point("apply.reported");
-        if work.lane != Lane::Retry {
-            self.ledger.settle(settlements).await?;
-            ports::crash_point("apply.settled");
+        if work.lane == Lane::Retry {
+            // What comes from the failure store is in the books already.
+            settlements.clear();
         }
+        report
+            .send(&self.outbox, settlements, self.ledger.as_ref())
+            .await?;
+        ports::crash_point("apply.settled");
         let blobs: Vec<String> = items.iter().filter_map(|item| item.blob.clone()).collect();
         Ok(self.outbox.close(&blobs).await?)
     }
+}
 
-    async fn park(&self, map: &MapName, lane: Lane, items: &[Item]) -> Result<(), Stop> {
-        for item in items {
-            self.parking
-                .park(lane, &item.pack.head, &item.id, item.body.clone())
-                .await?;
-        }
-        ports::crash_point("apply.parked");
-        tracing::debug!(map.name = %map, pack.count = items.len(), "packs of map `{map}` are parked");
-        Ok(())
-    }
+/// How many of the first items are written at once: as many as have `rows` changes, at least
+/// one, and none that is suspicious.
+fn step(items: &[Item], rows: usize) -> usize {
+    let mut changes = 0;
+    let fits = |item: &&Item| {
+        let fits = item.receives < SUSPICIOUS && (changes == 0 || changes < rows);
+        changes += item.pack.changes.len();
+        fits
+    };
+    items.iter().take_while(fits).count().max(1)
+}
 
-    /// Lets messages come back after a while. One that has come back very often is parked.
-    async fn put_off(
-        &self,
-        map: &MapName,
-        lane: Lane,
-        items: Vec<Item>,
-        wait: Duration,
-    ) -> Vec<String> {
-        let (old, young): (Vec<Item>, Vec<Item>) = items
-            .into_iter()
-            .partition(|item| item.receives >= PARK_AFTER);
-        let mut failed = Vec::new();
-        if !old.is_empty() {
-            let release = RetryJob::Release { map: map.clone() };
-            let parked = self.park(map, lane, &old).await;
-            let sent = self
-                .outbox
-                .send(
-                    QueueName::Retries,
-                    Some(map),
-                    "release",
-                    &release,
-                    RELEASE_AFTER,
-                )
-                .await;
-            if parked.is_err() || sent.is_err() {
-                failed.extend(old.into_iter().map(|item| item.id));
-            }
-        }
-        for item in young {
-            if let Err(error) = self
-                .outbox
-                .queue()
-                .defer(lane.queue(), &item.receipt, wait)
-                .await
-            {
-                tracing::debug!(message.id = %item.id, "a message comes back at its own time: {error}");
-            }
-            failed.push(item.id);
-        }
-        failed
-    }
-
-    /// Stops a map that only a person can help, and keeps its packs.
-    async fn break_map(
-        &self,
-        map: &MapName,
-        lane: Lane,
-        items: Vec<Item>,
-        reason: String,
-    ) -> Vec<String> {
-        tracing::error!(map.name = %map, "map `{map}` is stopped: {reason}");
-        if self.definition.maps.contains_key(map) {
-            // An error means that it is stopped already, or that the store is down: then the
-            // packs come back and find it so.
-            let _ = self
-                .states
-                .transition(map, MapEvent::Break { reason })
-                .await;
-        }
-        match self.park(map, lane, &items).await {
-            Ok(()) => Vec::new(),
-            Err(_) => items.into_iter().map(|item| item.id).collect(),
-        }
+fn systems_stop(error: &SystemsError) -> Stop {
+    if error.passes() {
+        Stop::Wait(Duration::from_secs(5))
+    } else {
+        Stop::Broken(error.to_string())
     }
 }
 
@@ -425,67 +392,5 @@ fn plan_stop(error: &PlansError) -> Stop {
         Stop::Wait(Duration::from_secs(5))
     } else {
         Stop::Broken(error.to_string())
-    }
-}
-
-/// As much of a pack's envelope as may still be readable.
-#[derive(serde::Deserialize)]
-struct Remains {
-    id: Option<PackId>,
-    map: Option<MapName>,
-    run: Option<RunId>,
-    count: Option<u32>,
-}
-
-fn remains(body: &str) -> Remains {
-    serde_json::from_str(body).unwrap_or(Remains {
-        id: None,
-        map: None,
-        run: None,
-        count: None,
-    })
-}
-
-fn pack_of(body: &str) -> Option<PackId> {
-    remains(body).id
-}
-
-fn unreadable(body: &str, lane: Lane, error: &DecodeError, now: jiff::Timestamp) -> Failure {
-    let remains = remains(body);
-    let map = remains.map.unwrap_or_else(MapName::unknown);
-    let cause = Cause::new(
-        ErrorClass::Invalid,
-        Failure::UNREADABLE,
-        format!(
-            "a message on the {lane} lane cannot be read: {error}. If it comes from a newer version of syncline, update and retry it"
-        ),
-    );
-    Failure {
-        id: FailureId::of_message(body),
-        key: None,
-        op: Op::Upsert,
-        origin: Origin::Webhook,
-        fingerprint: Fingerprint::of(&map, &cause),
-        cause,
-        // Changes that were failures before are in the books already.
-        weight: if lane == Lane::Retry {
-            0
-        } else {
-            remains.count.unwrap_or(1)
-        },
-        run: remains.run.unwrap_or_else(|| RunId::live(&map)),
-        map,
-        generation: 0,
-        map_version: String::new(),
-        trace: None,
-        attempts: 1,
-        first: now,
-        last: now,
-        observed: now.as_microsecond(),
-        due: None,
-        status: FailureStatus::Open,
-        raw: body.to_owned(),
-        original: None,
-        resolution: None,
     }
 }

@@ -8,7 +8,9 @@ mod batch;
 mod bisect;
 mod fetch;
 mod handler;
+mod hold;
 mod settle;
+mod unreadable;
 mod verdict;
 
 pub use handler::Apply;

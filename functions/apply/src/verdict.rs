@@ -1,14 +1,15 @@
 //! What became of each change, and who is told.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use mapping::Plan;
 use model::{
     Cause, Change, Failure, FailureId, FailureReport, FailureStatus, Fingerprint, Outcome,
-    PackHead, QueueName, Resolved,
+    PackHead, Resolved,
 };
-use runtime::{Outbox, OutboxError};
+use ports::{Ledger, Settlement};
+use runtime::Outbox;
+
+use crate::handler::Stop;
 
 /// What became of one change.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,41 +92,33 @@ impl<'p> Report<'p> {
         }
     }
 
-    /// Sends all of it. When it returns `Ok`, `retry` will hear of every failure.
-    pub(crate) async fn send(self, outbox: &Outbox) -> Result<(), OutboxError> {
-        let map = self.plan.map();
+    /// Sends all of it, and settles the packs it is of. When it returns `Ok`, `retry` will hear
+    /// of every failure.
+    pub(crate) async fn send(
+        self,
+        outbox: &Outbox,
+        settles: Vec<Settlement>,
+        ledger: &dyn Ledger,
+    ) -> Result<(), Stop> {
+        let mut reports = Vec::new();
         for failures in self.failures.chunks(FAILURES_PER_REPORT) {
             let Some(first) = failures.first() else {
                 continue;
             };
             let name = format!("failed/{}/{}", first.id, first.last.as_microsecond());
-            let report = FailureReport::Failed {
-                failures: failures.to_vec(),
-            };
-            outbox
-                .send(
-                    QueueName::Failures,
-                    Some(map),
-                    &name,
-                    &report,
-                    Duration::ZERO,
-                )
-                .await?;
+            let failures = failures.to_vec();
+            reports.push((name, FailureReport::Failed { failures }));
         }
         if let Some(first) = self.resolved.first() {
             let name = format!("resolved/{}/{}", first.id, first.at.as_microsecond());
-            let report = FailureReport::Resolved {
-                resolved: self.resolved,
-            };
-            outbox
-                .send(
-                    QueueName::Failures,
-                    Some(map),
-                    &name,
-                    &report,
-                    Duration::ZERO,
-                )
-                .await?;
+            let resolved = self.resolved;
+            reports.push((name, FailureReport::Resolved { resolved }));
+        }
+        if !reports.is_empty() {
+            outbox.report(self.plan.map(), &reports, settles).await?;
+            ports::crash_point("apply.reported");
+        } else if !settles.is_empty() {
+            ledger.settle(settles).await?;
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ impl LoadError {
                 matches!(error.class(), ErrorClass::Transient | ErrorClass::Throttled)
             }
             Self::Plan(error) => error.passes(),
-            Self::Systems(_) => false,
+            Self::Systems(error) => error.passes(),
             Self::Transition(error) => matches!(error, runtime::TransitionError::Checkpoint(_)),
         }
     }

@@ -40,6 +40,8 @@ pub struct Host {
 
 /// How long an invocation may take before it has to go on in another one.
 const BUDGET: Duration = Duration::from_mins(1);
+/// The same for applying: whoever waits behind a slow target waits no longer.
+const APPLY_BUDGET: Duration = Duration::from_secs(5);
 /// How long a message stays invisible while it is worked on.
 const VISIBILITY: Duration = Duration::from_mins(5);
 /// How long an idle worker waits before it looks for messages of other processes, and for
@@ -260,7 +262,12 @@ async fn invoke(home: Home, queue: QueueName, event: SqsEvent) -> SqsBatchRespon
     let functions = &home.functions;
     let deadline = home.clock.now() + BUDGET;
     match queue {
-        QueueName::Live | QueueName::Retry | QueueName::Load => functions.apply.handle(event).await,
+        QueueName::Live | QueueName::Retry | QueueName::Load => {
+            functions
+                .apply
+                .handle(event, home.clock.now() + APPLY_BUDGET)
+                .await
+        }
         QueueName::Pulls => functions.pull.handle(event, deadline).await,
         QueueName::Loads => functions.load.handle(event, deadline).await,
         QueueName::Failures => functions.retry.handle_reports(event).await,

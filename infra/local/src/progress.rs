@@ -116,7 +116,7 @@ fn show(bar: &ProgressBar, load: &LoadView) {
     bar.set_message(match load.status {
         LoadStatus::Reading => "loading",
         LoadStatus::Draining => "finishing",
-        _ => "done",
+        LoadStatus::Done => "done",
     });
 }
 

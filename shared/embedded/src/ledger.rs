@@ -1,7 +1,9 @@
 //! The books.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
-use model::{Books, Counts, MapName, Outcome, QueueName, RunId};
+use model::{Books, Counts, MapName, Outcome, PackId, QueueName, RunId};
 use ports::{Ledger, PackEntry, Settlement, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use uuid::Uuid;
@@ -27,7 +29,7 @@ pub(crate) fn open(db: &Connection, now: i64, pack: &PackEntry) -> rusqlite::Res
     Ok(())
 }
 
-fn settle(db: &Connection, now: i64, settlement: &Settlement) -> rusqlite::Result<()> {
+pub(crate) fn settle(db: &Connection, now: i64, settlement: &Settlement) -> rusqlite::Result<()> {
     let closed: Option<(String, Uuid)> = db
         .prepare_cached(
             "UPDATE packs SET settled = ?2 WHERE id = ?1 AND settled IS NULL RETURNING map, run",
@@ -75,6 +77,24 @@ impl Ledger for Store {
         self.db
             .write("settling packs", move |db| {
                 settlements.iter().try_for_each(|one| settle(db, now, one))
+            })
+            .await
+    }
+
+    async fn settled(&self, packs: &[PackId]) -> Result<HashSet<PackId>, StoreError> {
+        let packs = packs.to_vec();
+        self.db
+            .read("looking for settled packs", move |db| {
+                let mut look = db.prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM packs WHERE id = ?1 AND settled IS NOT NULL)",
+                )?;
+                let mut settled = HashSet::new();
+                for pack in packs {
+                    if look.query_row([pack.as_uuid()], |row| row.get(0))? {
+                        settled.insert(pack);
+                    }
+                }
+                Ok(settled)
             })
             .await
     }
@@ -143,12 +163,15 @@ impl Ledger for Store {
 }
 
 fn read_counts(row: &Row<'_>, at: usize) -> rusqlite::Result<Counts> {
+    // A count that fell below zero would be a mistake; it must not hide all the others.
+    let count =
+        |at| -> rusqlite::Result<u64> { Ok(row.get::<_, i64>(at)?.try_into().unwrap_or(0)) };
     Ok(Counts {
-        applied: row.get(at)?,
-        unchanged: row.get(at + 1)?,
-        superseded: row.get(at + 2)?,
-        filtered: row.get(at + 3)?,
-        failed: row.get(at + 4)?,
+        applied: count(at)?,
+        unchanged: count(at + 1)?,
+        superseded: count(at + 2)?,
+        filtered: count(at + 3)?,
+        failed: count(at + 4)?,
     })
 }
 

@@ -113,6 +113,9 @@ fn insert(
     if let Some(pack) = &message.pack {
         crate::ledger::open(db, now, pack)?;
     }
+    for settlement in &message.settles {
+        crate::ledger::settle(db, now, settlement)?;
+    }
     Ok(Sent::Queued)
 }
 

@@ -1,6 +1,6 @@
 //! The books: what was read and what became of it.
 
-use std::fmt::Debug;
+use std::{collections::HashSet, fmt::Debug};
 
 use async_trait::async_trait;
 use model::{Books, Counts, MapName, PackId, RunId};
@@ -24,6 +24,10 @@ pub trait Ledger: Debug + Send + Sync {
     /// an hour of being settled does not open its books again. A pack that is not open is
     /// ignored.
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), StoreError>;
+
+    /// Which of `packs` are known to be settled. One that was settled more than an hour ago may
+    /// be forgotten.
+    async fn settled(&self, packs: &[PackId]) -> Result<HashSet<PackId>, StoreError>;
 
     /// Moves outcomes of a run that turned out otherwise later, once per `reason`.
     async fn amend(

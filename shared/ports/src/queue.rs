@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{MapName, PackId, QueueName, RunId};
 
-use crate::BoxError;
+use crate::{BoxError, Settlement};
 
 /// One message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Outgoing {
     pub delay: Duration,
     /// The pack it carries, whose books are opened with it.
     pub pack: Option<PackEntry>,
+    /// What became of packs that it reports on, entered in the books with it.
+    pub settles: Vec<Settlement>,
     /// Lets it pass once only.
     pub dedupe: Option<Dedupe>,
 }
@@ -33,6 +35,7 @@ impl Outgoing {
             group: None,
             delay: Duration::ZERO,
             pack: None,
+            settles: Vec::new(),
             dedupe: None,
         }
     }
@@ -98,7 +101,9 @@ pub trait Queue: Debug + Send + Sync {
     /// answer per message in order. After an error any of them may have been sent: send all
     /// again.
     ///
-    /// Messages with a pack MUST have its books opened no later than they become visible.
+    /// Messages with a pack MUST have its books opened no later than they become visible. Packs
+    /// that a message settles MUST be settled as by [`crate::Ledger::settle`], and not before
+    /// all messages of the call are durable.
     async fn send(
         &self,
         queue: QueueName,

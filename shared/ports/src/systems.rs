@@ -32,6 +32,17 @@ pub enum SystemsError {
     UnknownMap(MapName),
 }
 
+impl SystemsError {
+    /// Whether trying again later may help; otherwise only a person can.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        let Self::Secret { source, .. } = self else {
+            return false;
+        };
+        matches!(source, SecretError::Unavailable { .. })
+    }
+}
+
 /// Connects maps to systems; connections are made once and shared.
 #[async_trait]
 pub trait Systems: Debug + Send + Sync {

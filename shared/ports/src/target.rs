@@ -250,6 +250,12 @@ impl TargetError {
 /// A target system.
 #[async_trait]
 pub trait Target: Debug + Send + Sync {
+    /// About how many rows are to be written with one call of [`Target::write`], where each
+    /// costs a call of its own: who writes looks at the time in between.
+    fn rows_at_once(&self) -> usize {
+        usize::MAX
+    }
+
     /// What the target says of a table; `None` when there is none.
     async fn describe(&self, table: &str) -> Result<Option<TableSchema>, TargetError>;
 

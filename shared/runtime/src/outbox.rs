@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use model::{EncodedPack, Lane, MAX_MESSAGE_BYTES, MapName, QueueName};
-use ports::{Blobs, Dedupe, Outgoing, PackEntry, Queue, QueueError, Sent, StoreError};
+use model::{EncodedPack, FailureReport, Lane, MAX_MESSAGE_BYTES, MapName, QueueName};
+use ports::{Blobs, Dedupe, Outgoing, PackEntry, Queue, QueueError, Sent, Settlement, StoreError};
 use serde::{Deserialize, Serialize};
 
 /// A message that stands for a blob, which holds the message proper.
@@ -26,6 +26,9 @@ pub enum OutboxError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+/// The longest that a queue keeps a message back.
+const LONGEST_DELAY: Duration = Duration::from_mins(15);
 
 /// Sends messages; those too large for any queue travel as a reference to a blob.
 #[derive(Debug, Clone)]
@@ -102,7 +105,8 @@ impl Outbox {
     }
 
     /// Sends something else as JSON. `name` must be unique to its content: it names the blob
-    /// if the message needs one.
+    /// if the message needs one. A delay longer than a queue can keep is cut short: whoever
+    /// gets the message has to look whether it is time.
     pub async fn send<T: Serialize + Sync>(
         &self,
         queue: QueueName,
@@ -115,10 +119,34 @@ impl Outbox {
         let body = self.claim(message_blob(name), body).await?;
         let message = Outgoing {
             group: map.cloned(),
-            delay,
+            delay: delay.min(LONGEST_DELAY),
             ..Outgoing::new(body)
         };
         self.queue.send(queue, vec![message]).await?;
+        Ok(())
+    }
+
+    /// Sends reports of what failed to the failures queue, all or none of them where the queue
+    /// can, and settles the packs they are of with them. Names as in [`Outbox::send`].
+    pub async fn report(
+        &self,
+        map: &MapName,
+        reports: &[(String, FailureReport)],
+        settles: Vec<Settlement>,
+    ) -> Result<(), OutboxError> {
+        let mut messages = Vec::with_capacity(reports.len());
+        for (name, report) in reports {
+            let body = serde_json::to_string(report).map_err(StoreError::corrupt("a report"))?;
+            let body = self.claim(message_blob(name), body).await?;
+            messages.push(Outgoing {
+                group: Some(map.clone()),
+                ..Outgoing::new(body)
+            });
+        }
+        if let Some(last) = messages.last_mut() {
+            last.settles = settles;
+        }
+        self.queue.send(QueueName::Failures, messages).await?;
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Declared rates, over the embedded store.
 
+#![cfg(test)]
+
 use std::{sync::Arc, time::Duration};
 
 use embedded::Store;

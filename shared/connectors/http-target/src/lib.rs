@@ -66,6 +66,9 @@ const MARGIN: Duration = Duration::from_secs(20);
 /// Links per step of a sweep.
 const LINKS_AT_ONCE: usize = 1_000;
 
+/// Rows after which whoever writes may look at the time.
+const ROWS_AT_ONCE: usize = 100;
+
 impl HttpTarget {
     /// The endpoint that `map` writes to over `client`, the client of `connection`. Returns
     /// what is wrong with the map's requests, if they cannot be made.
@@ -192,6 +195,10 @@ impl Target for HttpTarget {
             }
             last = page.into_iter().next_back().map(|(key, _)| key);
         }
+    }
+
+    fn rows_at_once(&self) -> usize {
+        ROWS_AT_ONCE
     }
 
     /// What a load has found stays noted under its number, which no other load has.

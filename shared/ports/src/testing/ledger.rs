@@ -110,6 +110,38 @@ pub async fn settles_once(fixture: &dyn LedgerFixture) {
     );
 }
 
+/// A message can settle packs when it is sent, as if they were settled by themselves; and it
+/// can be asked which are.
+pub async fn is_settled_by_a_message(fixture: &dyn LedgerFixture) {
+    let map = map_name("customers");
+    open(fixture, &map, run(1), 10, 3).await;
+    open(fixture, &map, run(1), 11, 2).await;
+    let pack = |id: u128| PackId::from_uuid(Uuid::from_u128(id));
+    let mut counts = Counts::default();
+    counts.add(Outcome::Applied, 3);
+    for body in ["report", "the report of a worker that came later"] {
+        let message = Outgoing {
+            settles: vec![Settlement {
+                pack: pack(10),
+                counts,
+            }],
+            ..Outgoing::new(body.to_owned())
+        };
+        let sent = fixture.queue().send(QueueName::Failures, vec![message]);
+        sent.await.expect("sent");
+        counts = Counts::default();
+        counts.add(Outcome::Unchanged, 3);
+    }
+    let books = books(fixture, &map).await;
+    assert_eq!(
+        (books.outcomes.applied, books.in_flight, books.balanced()),
+        (3, 2, true)
+    );
+    let asked = [pack(10), pack(11), pack(12)];
+    let settled = fixture.ledger().settled(&asked).await.expect("settled");
+    assert_eq!(settled, [pack(10)].into());
+}
+
 /// A pack that is sent twice is read once, and settled once.
 pub async fn opens_once(fixture: &dyn LedgerFixture) {
     let map = map_name("customers");
@@ -272,6 +304,7 @@ macro_rules! ledger_contract {
             [
                 follows_a_pack,
                 settles_once,
+                is_settled_by_a_message,
                 opens_once,
                 a_settled_pack_does_not_open_again,
                 counts_failures_where_they_are,

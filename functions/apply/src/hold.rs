@@ -1,0 +1,79 @@
+//! Packs that cannot be applied now.
+
+use std::time::Duration;
+
+use model::{Lane, MAX_RECEIVES, MapEvent, MapName};
+
+use crate::handler::{Apply, Item, Stop};
+
+/// Receives after which a pack that has to wait is parked, so that it does not become a dead
+/// letter.
+const PARK_AFTER: u32 = MAX_RECEIVES / 2;
+/// The longest that a queue lets a message wait.
+const LONGEST_WAIT: Duration = Duration::from_hours(12);
+
+impl Apply {
+    pub(crate) async fn park(&self, map: &MapName, lane: Lane, items: &[Item]) -> Result<(), Stop> {
+        for item in items {
+            self.parking
+                .park(lane, &item.pack.head, &item.id, item.body.clone())
+                .await?;
+        }
+        ports::crash_point("apply.parked");
+        tracing::debug!(map.name = %map, pack.count = items.len(), "packs of map `{map}` are parked");
+        Ok(())
+    }
+
+    /// Lets messages come back after a while. One that has come back very often is parked.
+    pub(crate) async fn put_off(
+        &self,
+        map: &MapName,
+        lane: Lane,
+        items: Vec<Item>,
+        wait: Duration,
+    ) -> Vec<String> {
+        let (old, young): (Vec<Item>, Vec<Item>) = items
+            .into_iter()
+            .partition(|item| item.receives >= PARK_AFTER);
+        let mut failed = Vec::new();
+        // What is parked comes back with the next tick of `retry`, as a message of its own.
+        if !old.is_empty() && self.park(map, lane, &old).await.is_err() {
+            failed.extend(old.into_iter().map(|item| item.id));
+        }
+        for item in young {
+            if let Err(error) = self
+                .outbox
+                .queue()
+                .defer(lane.queue(), &item.receipt, wait.min(LONGEST_WAIT))
+                .await
+            {
+                tracing::debug!(message.id = %item.id, "a message comes back at its own time: {error}");
+            }
+            failed.push(item.id);
+        }
+        failed
+    }
+
+    /// Stops a map that only a person can help, and keeps its packs.
+    pub(crate) async fn break_map(
+        &self,
+        map: &MapName,
+        lane: Lane,
+        items: Vec<Item>,
+        reason: String,
+    ) -> Vec<String> {
+        tracing::error!(map.name = %map, "map `{map}` is stopped: {reason}");
+        if self.definition.maps.contains_key(map) {
+            // An error means that it is stopped already, or that the store is down: then the
+            // packs come back and find it so.
+            let _ = self
+                .states
+                .transition(map, MapEvent::Break { reason })
+                .await;
+        }
+        match self.park(map, lane, &items).await {
+            Ok(()) => Vec::new(),
+            Err(_) => items.into_iter().map(|item| item.id).collect(),
+        }
+    }
+}

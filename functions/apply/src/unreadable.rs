@@ -1,0 +1,110 @@
+//! Messages that cannot be read.
+
+use std::time::Duration;
+
+use model::{
+    Cause, Counts, DecodeError, ErrorClass, Failure, FailureId, FailureReport, FailureStatus,
+    Fingerprint, Lane, MapName, Op, Origin, PackId, QueueName, RunId,
+};
+use ports::Settlement;
+
+use crate::handler::{Apply, Stop};
+
+impl Apply {
+    /// Sends a message to the failure store as it is.
+    pub(crate) async fn report_unreadable(
+        &self,
+        body: &str,
+        lane: Lane,
+        error: &DecodeError,
+    ) -> Result<(), Stop> {
+        let failure = unreadable(body, lane, error, self.clock.now());
+        tracing::error!(failure.id = %failure.id, "a message cannot be read and goes to the failure store: {error}");
+        let (map, weight) = (failure.map.clone(), failure.weight);
+        let name = format!("unreadable/{}", failure.id);
+        let report = FailureReport::Failed {
+            failures: vec![failure],
+        };
+        self.outbox
+            .send(
+                QueueName::Failures,
+                Some(&map),
+                &name,
+                &report,
+                Duration::ZERO,
+            )
+            .await?;
+        if let Some(pack) = pack_of(body).filter(|_| lane != Lane::Retry) {
+            let counts = Counts {
+                failed: weight.into(),
+                ..Counts::default()
+            };
+            self.ledger
+                .settle(vec![Settlement { pack, counts }])
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// As much of a pack's envelope as may still be readable.
+#[derive(serde::Deserialize)]
+struct Remains {
+    id: Option<PackId>,
+    map: Option<MapName>,
+    run: Option<RunId>,
+    count: Option<u32>,
+}
+
+fn remains(body: &str) -> Remains {
+    serde_json::from_str(body).unwrap_or(Remains {
+        id: None,
+        map: None,
+        run: None,
+        count: None,
+    })
+}
+
+fn pack_of(body: &str) -> Option<PackId> {
+    remains(body).id
+}
+
+fn unreadable(body: &str, lane: Lane, error: &DecodeError, now: jiff::Timestamp) -> Failure {
+    let remains = remains(body);
+    let map = remains.map.unwrap_or_else(MapName::unknown);
+    let cause = Cause::new(
+        ErrorClass::Invalid,
+        Failure::UNREADABLE,
+        format!(
+            "a message on the {lane} lane cannot be read: {error}. If it comes from a newer version of syncline, update and retry it"
+        ),
+    );
+    Failure {
+        id: FailureId::of_message(body),
+        key: None,
+        op: Op::Upsert,
+        origin: Origin::Webhook,
+        fingerprint: Fingerprint::of(&map, &cause),
+        cause,
+        // Changes that were failures before are in the books already.
+        weight: if lane == Lane::Retry {
+            0
+        } else {
+            remains.count.unwrap_or(1)
+        },
+        run: remains.run.unwrap_or_else(|| RunId::live(&map)),
+        map,
+        generation: 0,
+        map_version: String::new(),
+        trace: None,
+        attempts: 1,
+        first: now,
+        last: now,
+        observed: now.as_microsecond(),
+        due: None,
+        status: FailureStatus::Open,
+        raw: body.to_owned(),
+        original: None,
+        resolution: None,
+    }
+}
