@@ -48,15 +48,16 @@ postgres_as_user() {
     fi
 }
 
-# Starts a server. $1 is a `node_modules` that may hold bundled programs, $2 the folder with
-# the certificate that the server shows.
+# Starts a server. $1 is a `node_modules` that may hold bundled programs; without it the one
+# that `tests/run` fills.
 postgres_start() {
-    local bin port try
+    local bin port try here
+    here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
     # Its socket and data stay out of the repository, which that user may not be able to enter.
     postgres_home=$(mktemp -d "/tmp/syncline-postgres.XXXXXX") || return 1
     chmod 755 "$postgres_home"
     if ! bin=$(postgres_system_bin); then
-        if ! bin=$(postgres_bundled_bin "$1"); then
+        if ! bin=$(postgres_bundled_bin "${1:-$here/../.test-env/third-party/node_modules}"); then
             echo "there is no PostgreSQL on this machine, and none was installed by npm: see tests/postgres.sh" >&2
             return 1
         fi
@@ -66,7 +67,7 @@ postgres_start() {
         fi
     fi
     mkdir "$postgres_home/cluster"
-    cp "$2/server.pem" "$2/server.key" "$postgres_home/cluster/"
+    cp "$here/postgres/certificates"/server.{pem,key} "$postgres_home/cluster/"
     chmod 700 "$postgres_home/cluster"
     chmod 600 "$postgres_home/cluster/server.key"
     if [ "$(id -u)" -eq 0 ]; then
@@ -112,10 +113,9 @@ postgres_stop() {
 
 # Run by itself it starts a server and waits.
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
-    root=$(cd "$(dirname "$0")/.." && pwd)
     trap postgres_stop EXIT
     trap 'exit 130' INT TERM HUP
-    postgres_start "$root/.test-env/third-party/node_modules" "$root/tests/postgres/certificates" || exit 1
+    postgres_start || exit 1
     echo "export SYNCLINE_TEST_POSTGRES=$SYNCLINE_TEST_POSTGRES"
     while :; do sleep 3600 & wait $!; done
 fi

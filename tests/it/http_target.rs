@@ -1,165 +1,19 @@
 //! An HTTP endpoint as a target: loads, live changes, an outage, and everything twice.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::time::Duration;
 
-use axum::{
-    Router,
-    body::Bytes,
-    extract::State,
-    http::{HeaderMap, Method, StatusCode, Uri},
-    response::{IntoResponse, Response},
-};
 use model::{ErrorClass, MapState};
 use operations::Selection;
 use ports::FailureFilter;
 use sample_crm::{SampleCrm, Set};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
-use crate::support::{Deployment, Project, small_crm};
-
-/// A hub that keeps orders and knows nothing of versions.
-struct Hub {
-    url: String,
-    inner: Arc<Mutex<Inner>>,
-    server: JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct Inner {
-    orders: BTreeMap<String, Value>,
-    /// Requests that were taken, by their name.
-    taken: BTreeSet<String>,
-    /// How often one of them came again.
-    again: usize,
-    requests: usize,
-    down: bool,
-    /// Orders it does not take, and what it says to them.
-    refuses: BTreeMap<String, u16>,
-}
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
-impl Hub {
-    async fn start() -> Self {
-        let inner = Arc::new(Mutex::new(Inner::default()));
-        let router = Router::new().fallback(take).with_state(Arc::clone(&inner));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let server = tokio::spawn(async move {
-            let _ = axum::serve(listener, router).await;
-        });
-        Self { url, inner, server }
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap()
-    }
-}
-
-async fn take(
-    State(inner): State<Arc<Mutex<Inner>>>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let mut inner = inner.lock().unwrap();
-    inner.requests += 1;
-    if inner.down {
-        return (StatusCode::SERVICE_UNAVAILABLE, "back soon").into_response();
-    }
-    let key = uri.path().strip_prefix("/orders/").unwrap().to_owned();
-    if let Some(status) = inner.refuses.get(&key) {
-        return (StatusCode::from_u16(*status).unwrap(), "not this one").into_response();
-    }
-    let name = headers["idempotency-key"].to_str().unwrap().to_owned();
-    if !inner.taken.insert(name) {
-        inner.again += 1;
-    }
-    match method.as_str() {
-        "PUT" => {
-            let order = serde_json::from_slice(&body).unwrap();
-            inner.orders.insert(key, order);
-            StatusCode::NO_CONTENT.into_response()
-        }
-        "DELETE" => {
-            let found = inner.orders.remove(&key).is_some();
-            if found {
-                StatusCode::NO_CONTENT
-            } else {
-                StatusCode::NOT_FOUND
-            }
-            .into_response()
-        }
-        other => panic!("{other}"),
-    }
-}
+use crate::support::{
+    Deployment, Hub, Project, assert_equal_at_hub as assert_equal, small_crm, to_hub,
+};
 
 fn deployment(crm: &SampleCrm, hub: &Hub) -> Deployment {
-    const ORDERS: &str = r#"
-connections:
-  crm: { kind: odata, url: {crm} }
-  hub: { kind: http, url: "{hub}" }
-maps:
-  orders:
-    from: { stream: crm.Orders, key: OrderNo, version: ModifiedAt }
-    to:
-      stream: hub.orders
-      key: no
-      http:
-        upsert: { path: "/orders/{{ key }}", body: '{ "order": {{ row }}, "link": {{ "/o/" ~ key }} }' }
-        delete: { path: "/orders/{{ key }}" }
-    fields: { no: OrderNo, status: Status, total: Total }
-    pull: { every: 5m }
-"#;
-    let text = ORDERS
-        .replace("{crm}", &crm.url())
-        .replace("{hub}", &hub.url);
-    Deployment::open(Project::new(&text))
-}
-
-/// What the hub should hold.
-fn expected(crm: &SampleCrm) -> BTreeMap<String, Value> {
-    let order = |row: Value| {
-        let no = row["OrderNo"].to_string();
-        let order = json!({ "no": row["OrderNo"], "status": row["Status"], "total": row["Total"] });
-        (
-            no.clone(),
-            json!({ "order": order, "link": format!("/o/{no}") }),
-        )
-    };
-    crm.rows(Set::Orders).into_iter().map(order).collect()
-}
-
-fn assert_equal(crm: &SampleCrm, hub: &Hub) {
-    // A decimal of the CRM may have lost zeros at its end on the way.
-    let numbers = |orders: BTreeMap<String, Value>| -> BTreeMap<String, (Value, Value, f64)> {
-        orders
-            .into_iter()
-            .map(|(no, order)| {
-                let total = order["order"]["total"].as_f64().unwrap_or(f64::NAN);
-                (
-                    no,
-                    (
-                        order["order"]["status"].clone(),
-                        order["link"].clone(),
-                        total,
-                    ),
-                )
-            })
-            .collect()
-    };
-    let found = hub.inner().orders.clone();
-    assert_eq!(numbers(found), numbers(expected(crm)));
+    Deployment::open(Project::new(&to_hub(crm, hub)))
 }
 
 fn order(status: &str) -> Value {

@@ -6,40 +6,14 @@ use sample_crm::{SampleCrm, Set};
 use serde_json::json;
 use test_postgres::TestDatabase;
 
-use crate::support::{DEMO, Deployment, Project, compare, crm, name, notify, query_of};
+use crate::support::{
+    DEMO, Deployment, Project, assert_equal_on_server as assert_equal, crm, name, notify,
+    on_server, server_differences as differences,
+};
 
 /// The demo's maps with a database as their warehouse.
 fn project(crm: &SampleCrm, database: &TestDatabase) -> Project {
-    let file = "kind: sqlite\n    url: warehouse.db";
-    let server = "kind: postgres\n    url: secret://warehouse";
-    assert!(DEMO.contains(file), "the demo has no warehouse in a file");
-    let definition = DEMO.replace(file, server).replace("{url}", &crm.url());
-    let project = Project::new(&definition);
-    project.secret("warehouse", &database.url());
-    project
-}
-
-/// Rows that are only in the source, or only in the target, or differ.
-async fn differences(crm: &SampleCrm, database: &TestDatabase) -> Vec<String> {
-    let mut found = Vec::new();
-    for set in Set::ALL {
-        // PostgreSQL shows all places of a decimal.
-        let sql = query_of(set)
-            .replace("credit_limit,", "credit_limit::double precision,")
-            .replace("total,", "total::double precision,");
-        found.extend(compare(set, crm, database.query(&sql).await));
-    }
-    found
-}
-
-async fn assert_equal(crm: &SampleCrm, database: &TestDatabase) {
-    let found = differences(crm, database).await;
-    assert!(
-        found.is_empty(),
-        "{} differences: {:#?}",
-        found.len(),
-        &found[..found.len().min(10)]
-    );
+    on_server(&DEMO.replace("{url}", &crm.url()), database)
 }
 
 #[tokio::test]

@@ -44,9 +44,12 @@ const BUDGET: Duration = Duration::from_mins(1);
 const APPLY_BUDGET: Duration = Duration::from_secs(5);
 /// How long a message stays invisible while it is worked on.
 const VISIBILITY: Duration = Duration::from_mins(5);
-/// How long an idle worker waits before it looks for messages of other processes, and for
-/// messages whose time has come.
-const IDLE: Duration = Duration::from_millis(150);
+/// How often it is looked for messages of other processes, and for messages whose time has
+/// come.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long an idle worker waits before it asks its queue unasked, for messages that somebody
+/// has received and never brought to an end.
+const IDLE: Duration = Duration::from_secs(2);
 
 impl Host {
     /// Starts all functions, if no other process does so already.
@@ -73,6 +76,7 @@ impl Host {
         ] {
             tasks.spawn(work_queue(home.clone(), queue, stopped.clone()));
         }
+        tasks.spawn(watch(home.clone(), stopped.clone()));
         tasks.spawn(tick(home.clone(), options.pulls, stopped));
         Ok(Self {
             tasks,
@@ -150,9 +154,8 @@ async fn acknowledge(
 fn batch_size(queue: QueueName) -> usize {
     match queue {
         QueueName::Live | QueueName::Retry => 250,
-        QueueName::Load => 16,
+        QueueName::Load | QueueName::Pulls | QueueName::Retries => 8,
         QueueName::Failures | QueueName::Dead => 20,
-        QueueName::Pulls | QueueName::Retries => 8,
         QueueName::Loads => 4,
     }
 }
@@ -166,7 +169,7 @@ async fn receive(home: &Home, queue: QueueName) -> Vec<Received> {
         Ok(messages) => messages,
         Err(error) => {
             tracing::error!("{error}");
-            tokio::time::sleep(IDLE).await;
+            tokio::time::sleep(LOOK).await;
             Vec::new()
         }
     }
@@ -195,6 +198,19 @@ async fn apply_lanes(home: Home, mut stopped: watch::Receiver<bool>) {
                 () = tokio::time::sleep(IDLE) => {}
                 _ = stopped.changed() => {}
             }
+        }
+    }
+}
+
+/// Wakes the workers of queues in which something may be.
+async fn watch(home: Home, mut stopped: watch::Receiver<bool>) {
+    while !*stopped.borrow() {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            _ = stopped.changed() => return,
+        }
+        if let Err(error) = home.store.look().await {
+            tracing::warn!("messages of other processes may be late: {error}");
         }
     }
 }

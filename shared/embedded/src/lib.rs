@@ -16,7 +16,15 @@ mod queue;
 mod schema;
 mod secrets;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use model::QueueName;
 use ports::Clock;
@@ -37,8 +45,13 @@ pub struct Store {
     db: Arc<Db>,
     clock: Arc<dyn Clock>,
     arrivals: Arc<[Notify; QueueName::ALL.len()]>,
-    turn: Arc<std::sync::Mutex<std::collections::HashMap<QueueName, String>>>,
+    turn: Arc<Mutex<HashMap<QueueName, String>>>,
+    wakes: Arc<Mutex<BTreeSet<(i64, usize)>>>,
+    seen: Arc<AtomicI64>,
 }
+
+/// Messages that become visible within this time of each other wake a queue once.
+const WAKE_STEP: i64 = 20_000;
 
 impl Store {
     /// Opens the store in `folder`, making both if they do not exist.
@@ -48,16 +61,51 @@ impl Store {
             clock,
             arrivals: Arc::new(std::array::from_fn(|_| Notify::new())),
             turn: Arc::default(),
+            wakes: Arc::default(),
+            seen: Arc::default(),
         })
     }
 
-    /// Waits until this process sends to `queue`; returns at once if it has since the last call.
+    /// Waits until there may be something new in `queue`: this process has sent to it, or
+    /// [`Store::look`] has found a reason. Returns at once if that was so since the last call.
     pub async fn arrival(&self, queue: QueueName) {
         self.arrivals[queue as usize].notified().await;
     }
 
+    fn wake(&self, queue: QueueName) {
+        self.arrivals[queue as usize].notify_one();
+    }
+
+    /// Wakes a queue when a message of it becomes visible, in microseconds of Unix time.
+    fn wake_at(&self, queue: QueueName, visible: i64) {
+        let step = visible.saturating_add(WAKE_STEP) / WAKE_STEP * WAKE_STEP;
+        let mut wakes = self.wakes.lock().unwrap_or_else(PoisonError::into_inner);
+        wakes.insert((step, queue as usize));
+    }
+
+    /// Wakes the queues in which messages have become visible that this process has put off,
+    /// and all of them when another process has written to the file. To be called now and then
+    /// by whoever delivers; it costs much less than asking every queue.
+    pub async fn look(&self) -> Result<(), ports::StoreError> {
+        let now = self.clock.now().as_microsecond();
+        {
+            let mut wakes = self.wakes.lock().unwrap_or_else(PoisonError::into_inner);
+            let later = wakes.split_off(&(now.saturating_add(1), 0));
+            for (_, queue) in std::mem::replace(&mut *wakes, later) {
+                self.arrivals[queue].notify_one();
+            }
+        }
+        let version = self.foreign_writes().await?;
+        if self.seen.swap(version, Ordering::Relaxed) != version {
+            for queue in QueueName::ALL {
+                self.wake(queue);
+            }
+        }
+        Ok(())
+    }
+
     /// A number that changes with every write to the file by another process.
-    pub async fn foreign_writes(&self) -> Result<i64, ports::StoreError> {
+    async fn foreign_writes(&self) -> Result<i64, ports::StoreError> {
         self.db
             .write("looking for writes of other processes", |db| {
                 db.pragma_query_value(None, "data_version", |row| row.get(0))

@@ -38,6 +38,7 @@ impl Queue for Store {
             });
         }
         let now = self.clock.now().as_microsecond();
+        let latest = messages.iter().map(|message| message.delay).max();
         let sent = self
             .db
             .write("sending", move |db| {
@@ -48,7 +49,13 @@ impl Queue for Store {
             })
             .await
             .map_err(unavailable(queue))?;
-        self.arrivals[queue as usize].notify_one();
+        match latest {
+            Some(delay) if !delay.is_zero() => {
+                self.wake_at(queue, now.saturating_add(micros(delay)));
+            }
+            _ => {}
+        }
+        self.wake(queue);
         Ok(sent)
     }
 
@@ -76,7 +83,9 @@ impl Queue for Store {
             .await
             .map_err(unavailable(queue))?;
         if delay.is_zero() {
-            self.arrivals[queue as usize].notify_one();
+            self.wake(queue);
+        } else {
+            self.wake_at(queue, visible);
         }
         Ok(())
     }
@@ -130,7 +139,8 @@ impl Consumer for Store {
         let now = self.clock.now().as_microsecond();
         let until = now.saturating_add(micros(visibility));
         let turn = std::sync::Arc::clone(&self.turn);
-        self.db
+        let received = self
+            .db
             .write("receiving", move |db| {
                 let mut turns = turn
                     .lock()
@@ -146,7 +156,13 @@ impl Consumer for Store {
                     .collect()
             })
             .await
-            .map_err(unavailable(queue))
+            .map_err(unavailable(queue))?;
+        let received: Vec<Received> = received;
+        if received.len() == max {
+            // There may be more for another worker.
+            self.wake(queue);
+        }
+        Ok(received)
     }
 
     async fn delete(&self, queue: QueueName, receipts: &[String]) -> Result<(), QueueError> {

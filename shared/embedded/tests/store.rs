@@ -5,6 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use embedded::{OpenError, Store};
+use futures_util::FutureExt;
 use model::{QueueName, RunId};
 use ports::{
     Checkpoints, Clock, Consumer, Dedupe, Ledger, Outgoing, Queue, Sent,
@@ -108,16 +109,51 @@ async fn another_process_sees_and_is_seen() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let (host, tool) = (open(folder.path(), &clock), open(folder.path(), &clock));
-    let before = host.foreign_writes().await.unwrap();
+    let live = || host.arrival(QueueName::Live).now_or_never();
+    host.look().await.unwrap();
+    assert!(live().is_some(), "nobody knows what was before");
     host.put("a", None, "1".into()).await.unwrap();
-    assert_eq!(
-        host.foreign_writes().await.unwrap(),
-        before,
-        "its own write is no foreign one"
-    );
+    host.look().await.unwrap();
+    assert!(live().is_none(), "its own write is no foreign one");
     tool.put("b", None, "2".into()).await.unwrap();
-    assert_ne!(host.foreign_writes().await.unwrap(), before);
+    host.look().await.unwrap();
+    assert!(live().is_some());
     assert!(host.get("b").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_queue_is_woken_when_a_message_of_it_becomes_visible() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let store = open(folder.path(), &clock);
+    let queue = QueueName::Loads;
+    let woken = || store.arrival(queue).now_or_never().is_some();
+    let delay = Duration::from_secs(3);
+    let message = Outgoing {
+        delay,
+        ..Outgoing::new("later".into())
+    };
+    store.send(queue, vec![message]).await.unwrap();
+    store.look().await.unwrap();
+    assert!(woken(), "it was sent");
+    store.look().await.unwrap();
+    assert!(!woken());
+    clock.advance(delay + Duration::from_millis(50));
+    store.look().await.unwrap();
+    assert!(woken());
+    let received = store.receive(queue, 10, delay).await.unwrap();
+    assert_eq!(received.len(), 1);
+    store
+        .defer(queue, &received[0].receipt, delay)
+        .await
+        .unwrap();
+    store.look().await.unwrap();
+    assert!(!woken());
+    clock.advance(delay + Duration::from_millis(50));
+    store.look().await.unwrap();
+    assert!(woken());
+    assert_eq!(store.receive(queue, 1, delay).await.unwrap().len(), 1);
+    assert!(woken(), "there may be more for another worker");
 }
 
 #[tokio::test]

@@ -2,10 +2,11 @@
 //! until the whole story has been told. Then the target equals the source, every change has one
 //! outcome, and the books balance.
 
+mod endpoint;
 mod process;
 mod story;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 
 use story::Chain;
 
@@ -40,6 +41,18 @@ const STEPS: [(&str, u32); 26] = [
     ("target.committed", 1),
 ];
 
+/// Steps at which the process is killed once more while it writes to a PostgreSQL server.
+const ON_SERVER: [(&str, u32); 5] = [
+    ("apply.written", 1),
+    ("load.begun", 1),
+    ("load.keyed", 1),
+    ("target.commit", 1),
+    ("target.committed", 1),
+];
+
+/// Steps that only a target passes that is called for each row.
+const AT_ENDPOINT: [&str; 4] = ["apply.written", "http.called", "http.claimed", "load.sent"];
+
 /// Chains that run side by side.
 const AT_ONCE: usize = 2;
 /// Chains whose kills come at random moments.
@@ -52,10 +65,19 @@ async fn kills_at_every_step_lose_nothing_and_double_nothing() {
     let at_steps = STEPS
         .into_iter()
         .map(|(step, stride)| Chain::at_step(step, stride));
+    let on_server = ON_SERVER
+        .into_iter()
+        .map(|(step, stride)| Chain::at_step(step, stride).on_server());
     let at_random = (0..RANDOM).map(Chain::at_random);
-    let chains: Vec<Chain> = at_steps.chain(at_random).collect();
+    let random_on_server = std::iter::once(Chain::at_random(RANDOM).on_server());
+    let chains: Vec<BoxFuture<'static, (String, u32)>> = at_steps
+        .chain(on_server)
+        .chain(at_random)
+        .chain(random_on_server)
+        .map(|chain| chain.run().boxed())
+        .chain(AT_ENDPOINT.map(|step| endpoint::run(step).boxed()))
+        .collect();
     let told: Vec<(String, u32)> = stream::iter(chains)
-        .map(Chain::run)
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;

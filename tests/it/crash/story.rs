@@ -7,9 +7,12 @@ use operations::{Edit, Selection};
 use ports::{Clock, FailureFilter, SystemClock};
 use sample_crm::{SampleCrm, Set};
 use serde_json::{Value, json};
+use test_postgres::TestDatabase;
 
 use super::process::{Up, free_port};
-use crate::support::{DEMO, HOOK_SECRET, Project, assert_equal, at_rest, crm, name};
+use crate::support::{
+    DEMO, HOOK_SECRET, Project, assert_equal, assert_equal_on_server, at_rest, crm, name, on_server,
+};
 
 /// When the process dies next.
 enum Kills {
@@ -23,11 +26,12 @@ enum Kills {
 /// One project whose process is killed again and again.
 pub(crate) struct Chain {
     label: String,
+    server: bool,
     kills: Kills,
     count: u32,
 }
 
-/// The demo's maps, read in small pages.
+/// The demo's maps, read in small pages, so that a read has several.
 fn definition(url: &str) -> String {
     let every = "pull: { every: 5m }";
     assert!(DEMO.contains(every));
@@ -46,6 +50,7 @@ impl Chain {
     pub(crate) fn at_step(step: &str, stride: u32) -> Self {
         Self {
             label: format!("at {step}"),
+            server: false,
             kills: Kills::Step {
                 step: step.to_owned(),
                 n: 1,
@@ -58,37 +63,58 @@ impl Chain {
     pub(crate) fn at_random(seed: u64) -> Self {
         Self {
             label: format!("at random ({seed})"),
+            server: false,
             kills: Kills::Random(fastrand::Rng::with_seed(seed)),
             count: 0,
+        }
+    }
+
+    /// The same with a PostgreSQL server as the target.
+    pub(crate) fn on_server(self) -> Self {
+        Self {
+            label: format!("{}, PostgreSQL", self.label),
+            server: true,
+            ..self
         }
     }
 
     /// Tells the whole story, whatever kills come; returns what it was and how many kills.
     pub(crate) async fn run(mut self) -> (String, u32) {
         let crm = crm(240, 4).await;
-        // Small pages, so that a read has several.
-        let project = Project::new(&definition(&crm.url()));
+        let definition = definition(&crm.url());
+        if self.server {
+            let database = TestDatabase::create().await;
+            let project = on_server(&definition, &database);
+            self.tell(&crm, &project).await;
+            assert_equal_on_server(&crm, &database).await;
+        } else {
+            let project = Project::new(&definition);
+            self.tell(&crm, &project).await;
+            assert_equal(&crm, &project.warehouse());
+        }
+        (self.label, self.count)
+    }
+
+    async fn tell(&mut self, crm: &SampleCrm, project: &Project) {
         let paths = project.paths();
         let home = Home::open(&paths, Arc::new(SystemClock)).expect("a home");
         let listen = free_port();
         let mut scene = Scene {
-            crm: &crm,
+            crm,
             home: &home,
-            project: &project,
+            project,
             listen,
             up: None,
             began: tokio::time::Instant::now(),
         };
         for chapter in Chapter::ALL {
             scene.ask(chapter).await;
-            scene.last(&mut self, chapter).await;
+            scene.last(self, chapter).await;
         }
-        assert_equal(&crm, &project.warehouse());
         scene.assert_books().await;
         if let Some(up) = &mut scene.up {
             up.kill().await;
         }
-        (self.label, self.count)
     }
 
     fn crash_at(&self) -> Option<String> {

@@ -2,18 +2,22 @@
 
 mod deployment;
 mod hooks;
+mod hub;
 mod process;
 mod project;
 mod reality;
+mod server;
 mod service;
 mod targets;
 mod third_party;
 
 pub(crate) use deployment::{Deployment, at_rest, name};
 pub(crate) use hooks::{notify, now, send, signed};
+pub(crate) use hub::{Hub, assert_equal_at_hub, to_hub};
 pub(crate) use process::{Up, repaired, run, run_with, settled};
 pub(crate) use project::Project;
 pub(crate) use reality::{assert_equal, compare, differences, differences_of, query_of};
+pub(crate) use server::{assert_equal_on_server, on_server, server_differences};
 pub(crate) use service::Service;
 pub(crate) use third_party::{Served, ThirdParty, client};
 

@@ -7,7 +7,7 @@ mod run;
 mod show;
 mod wait;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{CommandFactory, Parser};
 use operations::OperationError;
@@ -97,7 +97,9 @@ pub fn main() -> ExitCode {
         runtime::LogFormat::Text
     };
     runtime::init_tracing(format, default);
+    // Threads that wait for work keep what they have allocated: few should.
     let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .thread_keep_alive(Duration::from_millis(10))
         .enable_all()
         .build()
     {
