@@ -66,9 +66,10 @@ pub(crate) async fn run(step: &'static str) -> (String, u32) {
 
 impl Chain<'_> {
     async fn load(&mut self) {
+        let asked = self.home.clock.now();
         let operations = self.home.operations.clone();
         operations.load(&name("orders")).await.expect("asked");
-        self.last("load").await;
+        self.last("load", asked).await;
     }
 
     async fn change(&mut self) {
@@ -79,14 +80,14 @@ impl Chain<'_> {
                 &json!({ "Status": format!("told {key}") }),
             );
         }
+        let asked = self.home.clock.now();
         let operations = self.home.operations.clone();
         operations.pull(&name("orders")).await.expect("asked");
-        self.last("change").await;
+        self.last("change", asked).await;
     }
 
     /// Goes on, with a new process after every kill, until all that was asked for has happened.
-    async fn last(&mut self, chapter: &str) {
-        let asked = self.home.clock.now();
+    async fn last(&mut self, chapter: &str, asked: jiff::Timestamp) {
         let began = tokio::time::Instant::now();
         while !self.ended(chapter, asked).await {
             let arm = format!("{}:{}", self.step, self.n);

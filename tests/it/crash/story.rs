@@ -108,8 +108,9 @@ impl Chain {
             began: tokio::time::Instant::now(),
         };
         for chapter in Chapter::ALL {
+            let asked = home.clock.now();
             scene.ask(chapter).await;
-            scene.last(self, chapter).await;
+            scene.last(self, chapter, asked).await;
         }
         scene.assert_books().await;
         if let Some(up) = &mut scene.up {
@@ -275,8 +276,7 @@ impl Scene<'_> {
     }
 
     /// Goes on, with a new process after every kill, until the chapter has come to its end.
-    async fn last(&mut self, chain: &mut Chain, chapter: Chapter) {
-        let asked = self.home.clock.now();
+    async fn last(&mut self, chain: &mut Chain, chapter: Chapter, asked: Timestamp) {
         let home = self.home;
         let mut hooks = match chapter {
             Chapter::Live | Chapter::Pause => Hooks::of_some_accounts(self.crm),
