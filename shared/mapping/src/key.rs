@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use definition::Rounding;
-use model::{DataType, Value};
+use model::{DataType, Value, time_text};
 
 use crate::convert::convert_owned;
 
@@ -31,7 +31,7 @@ fn push_part(text: &mut String, cell: &Value<'_>) {
         Value::Uuid(bytes) => write!(text, "{}", uuid::Uuid::from_bytes(*bytes)),
         Value::Date(days) => write!(text, "{}", date(*days)),
         Value::Time(micros) => write!(text, "{}", time_of_day(*micros)),
-        Value::Timestamp(micros) => write!(text, "{}", instant(*micros)),
+        Value::Timestamp(micros) => write!(text, "{}", time_text(*micros)),
         Value::Bytes(bytes) => write!(text, "{}", STANDARD.encode(bytes)),
         Value::Decimal(part) | Value::Text(part) | Value::Json(part) => {
             for c in part.chars() {
@@ -56,12 +56,6 @@ pub(crate) fn time_of_day(micros: i64) -> String {
     let since = jiff::SignedDuration::from_micros(micros);
     jiff::civil::Time::midnight()
         .saturating_add(since)
-        .to_string()
-}
-
-pub(crate) fn instant(micros: i64) -> String {
-    jiff::Timestamp::from_microsecond(micros)
-        .unwrap_or_default()
         .to_string()
 }
 
@@ -151,6 +145,7 @@ mod tests {
             Value::Date(-1),
             Value::Time(86_399_000_001),
             Value::Timestamp(1_767_225_600_123_456),
+            Value::Timestamp(253_402_300_799_000_000),
             Value::Bytes(vec![0, 255, 62, 63].into()),
             Value::Bool(true),
             Value::Float(0.1),
@@ -162,6 +157,7 @@ mod tests {
             "uuid",
             "date",
             "time",
+            "timestamp",
             "timestamp",
             "bytes",
             "boolean",
@@ -177,6 +173,10 @@ mod tests {
     fn typed_keys_read_as_they_are_written() {
         assert_eq!(key_text(&[Value::Timestamp(0)]), "1970-01-01T00:00:00Z");
         assert_eq!(key_text(&[Value::Date(-1)]), "1969-12-31");
+        assert_eq!(
+            key_text(&[Value::Timestamp(253_402_300_799_999_000)]),
+            "9999-12-31T23:59:59.999Z"
+        );
         let id = Value::Uuid([0x6d; 16]);
         assert_eq!(key_text(&[id]), "6d6d6d6d-6d6d-6d6d-6d6d-6d6d6d6d6d6d");
     }

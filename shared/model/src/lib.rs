@@ -40,7 +40,7 @@ pub use map_state::{IllegalTransition, MapEvent, MapRecord, MapState};
 pub use pack::{DecodeError, EncodedPack, Pack, PackHead, decode_pack, encode_pack};
 pub use packer::Packer;
 pub use retry::{Backoff, full_jitter};
-pub use time::utc_micros;
+pub use time::{time_micros, time_text, utc_micros};
 pub use types::{DataType, ParseTypeError};
 pub use value::{Rows, Value};
 pub use version::{Version, VersionError, VersionKind};

@@ -66,35 +66,9 @@ fn is_integer(text: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
+/// A version only has an order: it may lie beyond the calendar.
 fn micros(text: &str) -> Option<i64> {
-    if let Some(micros) = crate::utc_micros(text) {
-        return Some(micros);
-    }
-    if let Some(inner) = text
-        .strip_prefix("/Date(")
-        .and_then(|t| t.strip_suffix(")/"))
-    {
-        // `/Date(ms-0700)/`: the offset is for display, the number is UTC.
-        let end = inner
-            .get(1..)?
-            .find(['+', '-'])
-            .map_or(inner.len(), |at| at + 1);
-        return inner
-            .get(..end)?
-            .parse::<i64>()
-            .ok()
-            .map(|ms| ms.saturating_mul(1_000));
-    }
-    if let Ok(time) = text.parse::<jiff::Timestamp>() {
-        return Some(time.as_microsecond());
-    }
-    let civil = text.parse::<jiff::civil::DateTime>().ok()?;
-    Some(
-        jiff::tz::TimeZone::UTC
-            .to_timestamp(civil)
-            .ok()?
-            .as_microsecond(),
-    )
+    crate::time::net_micros(text).or_else(|| crate::time_micros(text))
 }
 
 fn unix_seconds(text: &str) -> Option<i64> {

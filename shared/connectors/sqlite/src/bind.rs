@@ -1,7 +1,7 @@
 //! Cells as SQLite values and back.
 
 use jiff::{SignedDuration, Timestamp, civil};
-use model::{DataType, Value};
+use model::{DataType, Value, time_text, utc_micros};
 use rusqlite::{
     ToSql,
     types::{ToSqlOutput, Value as Owned, ValueRef},
@@ -26,11 +26,7 @@ impl ToSql for Cell<'_, '_> {
             Value::Uuid(bytes) => owned(uuid::Uuid::from_bytes(*bytes).to_string()),
             Value::Date(days) => owned(date(*days).to_string()),
             Value::Time(micros) => owned(time(*micros).to_string()),
-            Value::Timestamp(micros) => owned(
-                Timestamp::from_microsecond(*micros)
-                    .unwrap_or_default()
-                    .to_string(),
-            ),
+            Value::Timestamp(micros) => owned(time_text(*micros)),
         })
     }
 }
@@ -68,10 +64,9 @@ fn read_text(text: &str, ty: DataType) -> Value<'static> {
             .parse::<uuid::Uuid>()
             .ok()
             .map(|id| Value::Uuid(id.into_bytes())),
-        DataType::Timestamp => text
-            .parse::<Timestamp>()
-            .ok()
-            .map(|time| Value::Timestamp(time.as_microsecond())),
+        DataType::Timestamp => utc_micros(text)
+            .or_else(|| Some(text.parse::<Timestamp>().ok()?.as_microsecond()))
+            .map(Value::Timestamp),
         DataType::Date => text.parse::<civil::Date>().ok().map(|day| {
             let hours = day.duration_since(civil::date(1970, 1, 1)).as_hours();
             Value::Date(i32::try_from(hours / 24).unwrap_or(0))
@@ -124,4 +119,20 @@ pub(crate) fn parse_type(declared: &str) -> Option<DataType> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_never_comes_is_kept_as_it_is() {
+        let never = Value::Timestamp(253_402_300_799_999_000);
+        let cell = Cell(&never);
+        let bound = cell.to_sql().unwrap();
+        let text = "9999-12-31T23:59:59.999Z".to_owned();
+        assert_eq!(bound, ToSqlOutput::Owned(Owned::Text(text.clone())));
+        let kept = ValueRef::Text(text.as_bytes());
+        assert_eq!(read(kept, DataType::Timestamp), never);
+    }
 }

@@ -1,32 +1,21 @@
 //! Dates and times.
 
 use definition::Rounding;
-use jiff::{Timestamp, civil, tz::TimeZone};
+use jiff::civil;
 use model::Value;
 
 use super::ConvertError;
 
 const EPOCH: civil::Date = civil::date(1970, 1, 1);
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
 
-/// RFC 3339 with any offset, the same without offset (UTC), a bare date (midnight UTC), and
-/// `/Date(ms)/`. Digits below a microsecond are dropped: no target keeps them.
+/// Any form that [`model::time_micros`] knows. Digits below a microsecond are dropped: no
+/// target keeps them.
 pub(super) fn timestamp(text: &str) -> Result<Value<'static>, ConvertError> {
-    if let Some(micros) = model::utc_micros(text) {
-        return Ok(Value::Timestamp(micros));
-    }
-    let fail = || ConvertError::not_a("timestamp", text);
-    if text.starts_with("/Date(") {
-        let version = model::VersionKind::Timestamp
-            .read(text)
-            .map_err(|_| fail())?;
-        return Ok(Value::Timestamp(version.0));
-    }
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(Value::Timestamp(time.as_microsecond()));
-    }
-    let civil: civil::DateTime = text.parse().map_err(|_| fail())?;
-    let time = TimeZone::UTC.to_timestamp(civil).map_err(|_| fail())?;
-    Ok(Value::Timestamp(time.as_microsecond()))
+    model::time_micros(text)
+        .map(Value::Timestamp)
+        .ok_or_else(|| ConvertError::not_a("timestamp", text))
 }
 
 fn days(date: civil::Date) -> i32 {
@@ -44,12 +33,11 @@ pub(super) fn date(text: &str, round: Rounding) -> Result<Value<'static>, Conver
     {
         return Ok(Value::Date(days(date)));
     }
-    let civil = match text.parse::<Timestamp>() {
-        Ok(time) => time.to_zoned_datetime(TimeZone::UTC).datetime(),
-        Err(_) => text.parse::<civil::DateTime>().map_err(|_| fail())?,
-    };
-    if civil.time() == civil::Time::midnight() || round == Rounding::Down {
-        return Ok(Value::Date(days(civil.date())));
+    let micros = model::time_micros(text).ok_or_else(fail)?;
+    if micros.rem_euclid(DAY) == 0 || round == Rounding::Down {
+        return i32::try_from(micros.div_euclid(DAY))
+            .map(Value::Date)
+            .map_err(|_| fail());
     }
     let message =
         format!("`{text}` is not midnight: allow `round: down`, or make the column a timestamp");
@@ -106,9 +94,18 @@ mod tests {
             micros("9999-12-31T23:59:59Z"),
             Some(253_402_300_799_000_000)
         );
+        let never = Some(253_402_300_799_000_000);
+        for text in [
+            "9999-12-31T23:59:59+00:00",
+            "9999-12-31T23:59:59",
+            "/Date(253402300799000)/",
+        ] {
+            assert_eq!(micros(text), never, "{text}");
+        }
         for bad in [
             "",
             "yesterday",
+            "/Date(253402300800000)/",
             "2026-13-01T00:00:00Z",
             "2026-02-30T00:00:00Z",
             "2026-01-01T24:00:00Z",
@@ -136,6 +133,9 @@ mod tests {
             date("1970-01-02T10:00:00Z", Rounding::Down),
             Ok(Value::Date(1))
         );
+        for text in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59+00:00"] {
+            assert_eq!(date(text, Rounding::Down), Ok(Value::Date(2_932_896)));
+        }
         assert_eq!(date("x", Rounding::Down).unwrap_err().code, "wrong-type");
     }
 

@@ -7,9 +7,9 @@ use minijinja::{
     Error, ErrorKind, Value as Template,
     value::{Enumerator, Object, ObjectRepr, ValueKind},
 };
-use model::Value;
+use model::{Value, time_text};
 
-use crate::key::{date, instant, time_of_day};
+use crate::key::{date, time_of_day};
 
 /// A decimal with all its digits: as a number of a template it would lose some.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ fn plain(cell: &Value<'_>) -> String {
         Value::Uuid(bytes) => uuid::Uuid::from_bytes(*bytes).to_string(),
         Value::Date(days) => date(*days),
         Value::Time(micros) => time_of_day(*micros),
-        Value::Timestamp(micros) => instant(*micros),
+        Value::Timestamp(micros) => time_text(*micros),
         Value::Bytes(bytes) => STANDARD.encode(bytes),
         Value::Missing | Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
             String::new()
