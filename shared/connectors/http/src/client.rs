@@ -192,6 +192,14 @@ impl HttpClient {
         self.clock.now()
     }
 
+    /// When a page was asked for, on the service's clock: its own time is that of the answer.
+    #[must_use]
+    pub fn asked(&self, answer: &Answer) -> Timestamp {
+        let took = self.clock.now().duration_since(answer.asked);
+        let asked = answer.server_time().checked_sub(took);
+        asked.unwrap_or(answer.asked)
+    }
+
     /// An address below the connection's. A path with a part `..` would lead out of it.
     pub fn at(&self, path: &str) -> Result<url::Url, SourceError> {
         let mut url = self.base.clone();

@@ -6,6 +6,7 @@ mod circle;
 mod client;
 mod respond;
 pub mod url;
+pub mod version;
 
 pub use answer::Answer;
 pub use auth::Authorizer;

@@ -6,9 +6,9 @@
 //! rows are not followed: the next page is asked for by what the last one ended with.
 
 use bytes::Bytes;
-use connector_http::{Circle, url::add_query};
+use connector_http::{Circle, url::add_query, version};
 use mapping::json;
-use model::{SliceRange, VersionKind};
+use model::SliceRange;
 use ports::{ReadFrom, SourceError};
 use url::Url;
 
@@ -30,6 +30,7 @@ impl OdataSource {
         let start = |next: String, tracked| Cursor {
             next,
             tracked,
+            started: None,
             newest: None,
             paging,
             circle: Circle::default(),
@@ -128,14 +129,7 @@ impl OdataSource {
                 what: "the map has no version field any more".into(),
             });
         };
-        let time: Option<jiff::Timestamp> =
-            at.parse().ok().filter(|_| *kind != VersionKind::Integer);
-        let value = match time {
-            Some(time) => time
-                .saturating_sub(self.stream.overlap)
-                .map_or(at.to_owned(), |time| time.to_string()),
-            None => at.to_owned(),
-        };
+        let value = version::less(at, self.stream.overlap, *kind);
         Ok(format!("{field} ge {value}"))
     }
 

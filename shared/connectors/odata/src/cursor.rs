@@ -41,6 +41,9 @@ pub(crate) struct Cursor {
     /// Whether the service tracks changes in this read.
     #[serde(default)]
     pub(crate) tracked: bool,
+    /// When its first page was asked for, on the service's clock, in microseconds of Unix time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) started: Option<i64>,
     /// The newest version seen in this read, as it stands in the records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) newest: Option<String>,

@@ -1,8 +1,9 @@
 //! What is asked before a stream is read: how new it is, how large, whether it tracks changes.
 
-use connector_http::{Answer, url::add_query};
+use connector_http::{Answer, url::add_query, version};
 use definition::PullMode;
 use http::HeaderValue;
+use jiff::Timestamp;
 use mapping::json;
 use model::{Lane, VersionKind};
 use ports::SourceError;
@@ -50,39 +51,43 @@ impl OdataSource {
         );
         let answer = self.client.call(&Self::call(url, Lane::Load)).await?;
         let records = page::parse(&answer, false)?.records;
-        // A service that ignores $orderby shows some record: its version is no bound. Every
-        // record of the page is looked at, and the clock of the service is a bound for times.
-        let mut newest = None;
-        for raw in records.iter().take(1) {
-            let found = json::fields(raw, [field.as_str()])
-                .map_err(|error| answer.garbled(&error.to_string()))?;
-            newest = found[0]
-                .and_then(json::scalar)
-                .map(std::borrow::Cow::into_owned);
-        }
-        let ty = self.field_type(field).await?;
-        let is_time = match &newest {
-            Some(text) => text.parse::<jiff::Timestamp>().is_ok(),
-            None => ty.is_none_or(|ty| ty == EdmType::DateTimeOffset),
+        let newest = match records.first() {
+            Some(raw) => json::fields(raw, [field.as_str()])
+                .map_err(|error| answer.garbled(&error.to_string()))?[0]
+                .and_then(json::scalar),
+            None => None,
         };
-        if is_time && *kind != VersionKind::Integer {
-            let now = answer.server_time();
-            newest = match newest {
-                Some(text)
-                    if text
-                        .parse::<jiff::Timestamp>()
-                        .is_ok_and(|newest| newest < now)
-                        && records.len() == 1 =>
-                {
-                    Some(text)
-                }
-                _ => Some(now.to_string()),
-            };
-        }
-        Ok(Some(Mark::Cursor {
-            at: newest,
-            then: None,
-        }))
+        let now = self.client.asked(&answer);
+        let at = match newest {
+            // A service that ignores $orderby shows some record: its version is no bound, but
+            // the clock of the service is one.
+            Some(text) if version::is_time(&text, *kind) => Some(if records.len() == 1 {
+                version::at_most(&text, now, *kind)
+            } else {
+                version::express(now.as_microsecond(), &text, *kind).unwrap_or(now.to_string())
+            }),
+            Some(text) => Some(text.into_owned()),
+            None => self.time(now, field, *kind).await?,
+        };
+        Ok(Some(Mark::Cursor { at, then: None }))
+    }
+
+    /// A time as a version of a field, if that holds times.
+    async fn time(
+        &self,
+        time: Timestamp,
+        field: &str,
+        kind: VersionKind,
+    ) -> Result<Option<String>, SourceError> {
+        let form = match (kind, self.field_type(field).await?) {
+            (VersionKind::Auto | VersionKind::Timestamp, ty) => match ty {
+                None | Some(EdmType::DateTimeOffset) => Some("1970-01-01T00:00:00Z"),
+                Some(EdmType::Date) => Some("1970-01-01"),
+                _ => None,
+            },
+            _ => version::usual(kind),
+        };
+        Ok(form.and_then(|form| version::express(time.as_microsecond(), form, kind)))
     }
 
     /// How many rows there are; `None` when the service does not say.

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use connector_http::{Answer, Call, Circle, url::add_query};
+use connector_http::{Answer, Call, Circle, url::add_query, version};
 use http::HeaderValue;
+use jiff::Timestamp;
 use mapping::json;
-use model::{Lane, Op, SourceMark, VersionKind};
+use model::{Lane, Op, SourceMark};
 use ports::{Next, Page, PageRecord, ReadFrom, SourceError};
 
 use crate::{
@@ -153,6 +154,8 @@ impl OdataSource {
         } = read;
         let by_link = matches!(mark, Some(Mark::Delta { .. }));
         cursor.tracked = read.tracked;
+        let asked = self.client.asked(&answer).as_microsecond();
+        let started = *cursor.started.get_or_insert(asked);
         if read.counts && cursor.paging == Paging::Open {
             cursor.paging = Paging::Keys;
         }
@@ -179,7 +182,7 @@ impl OdataSource {
                 };
                 Next::Page(serde_json::to_string(&cursor).unwrap_or_default())
             }
-            None => Next::End(self.end(&url, mark, delta, cursor.newest)?),
+            None => Next::End(self.end(&url, mark, delta, cursor.newest, started)?),
         };
         Ok(Page {
             records,
@@ -215,6 +218,7 @@ impl OdataSource {
         mark: Option<Mark>,
         delta: Option<String>,
         newest: Option<String>,
+        started: i64,
     ) -> Result<Option<SourceMark>, SourceError> {
         let link = match delta {
             Some(link) => Some(self.client.follow(url, &link)?.to_string()),
@@ -231,7 +235,7 @@ impl OdataSource {
             | (_, Some(link))
             | (Some(Mark::Delta { link }), None) => Mark::Delta { link },
             (Some(Mark::Cursor { at, .. }), None) => Mark::Cursor {
-                at: self.later(at, newest),
+                at: self.bounded(at, newest, started),
                 then: None,
             },
             (None, None) => return Ok(None),
@@ -240,7 +244,7 @@ impl OdataSource {
     }
 
     fn note_newest(&self, records: &[Bytes], cursor: &mut Cursor) {
-        let Some((field, _)) = &self.stream.version else {
+        let Some((field, kind)) = &self.stream.version else {
             return;
         };
         for raw in records {
@@ -248,31 +252,23 @@ impl OdataSource {
             let version = json::fields(raw, [field.as_str()])
                 .ok()
                 .and_then(|found| json::scalar(found[0]?));
-            if let Some(version) = version {
-                cursor.newest = self.later(cursor.newest.take(), Some(version.into_owned()));
-            }
+            let version = version.map(std::borrow::Cow::into_owned);
+            cursor.newest = version::later(cursor.newest.take(), version, *kind);
         }
     }
 
-    /// The later of two versions as they stand in records. One that cannot be read is no
-    /// version.
-    fn later(&self, a: Option<String>, b: Option<String>) -> Option<String> {
-        let kind = self
-            .stream
-            .version
-            .as_ref()
-            .map_or(VersionKind::Auto, |(_, kind)| *kind);
-        let read = |text: &Option<String>| kind.read(text.as_deref()?).ok();
-        match (read(&a), read(&b)) {
-            (Some(x), Some(y)) => {
-                if x >= y {
-                    a
-                } else {
-                    b
-                }
+    /// The later of two versions, but no time after the read began: one record with a version
+    /// far in the future would hide all changes until then.
+    fn bounded(&self, at: Option<String>, newest: Option<String>, started: i64) -> Option<String> {
+        let Some((_, kind)) = &self.stream.version else {
+            return at;
+        };
+        let later = version::later(at.clone(), newest, *kind).or(at)?;
+        match Timestamp::from_microsecond(started) {
+            Ok(started) if version::is_time(&later, *kind) => {
+                Some(version::at_most(&later, started, *kind))
             }
-            (None, Some(_)) => b,
-            _ => a,
+            _ => Some(later),
         }
     }
 

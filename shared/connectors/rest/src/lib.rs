@@ -23,7 +23,6 @@ mod link;
 mod page;
 mod paging;
 mod read;
-mod version;
 
 use std::{sync::Arc, time::Duration};
 

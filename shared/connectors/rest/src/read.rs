@@ -1,7 +1,7 @@
 //! Reading pages and changes.
 
 use bytes::Bytes;
-use connector_http::{Answer, Circle, url::add_query};
+use connector_http::{Answer, Circle, url::add_query, version};
 use definition::Paging;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     RestSource, link, page,
     paging::{Place, Turn},
-    version,
 };
 
 /// Where the next read for changes begins.
@@ -140,13 +139,6 @@ impl RestSource {
         Ok(url)
     }
 
-    /// When a page was asked for, on the service's clock: its own time is that of the answer.
-    fn asked(&self, answer: &Answer) -> Timestamp {
-        let took = self.client.now().duration_since(answer.asked);
-        let asked = answer.server_time().checked_sub(took);
-        asked.unwrap_or(answer.asked)
-    }
-
     fn page(
         &self,
         answer: &Answer,
@@ -156,7 +148,7 @@ impl RestSource {
     ) -> Result<Page, SourceError> {
         let mut records = self.records(answer, &cursor.place)?;
         let started = cursor.started;
-        let started = started.unwrap_or_else(|| self.asked(answer).as_microsecond());
+        let started = started.unwrap_or_else(|| self.client.asked(answer).as_microsecond());
         let newest = self.newest(&records, cursor.newest);
         let (place, circle) = self.next(answer, url, cursor.place, cursor.circle, &mut records)?;
         let next = match place {
@@ -293,7 +285,7 @@ impl RestSource {
         let form = newest.as_deref().or_else(|| version::usual(kind));
         let at = match form {
             Some(form) if version::is_time(form, kind) => {
-                version::express(self.asked(&answer).as_microsecond(), form, kind)
+                version::express(self.client.asked(&answer).as_microsecond(), form, kind)
             }
             _ => newest,
         };

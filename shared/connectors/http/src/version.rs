@@ -6,7 +6,8 @@ use jiff::{Timestamp, tz::Offset};
 use model::VersionKind;
 
 /// Whether a version is a time and not a counter.
-pub(crate) fn is_time(text: &str, kind: VersionKind) -> bool {
+#[must_use]
+pub fn is_time(text: &str, kind: VersionKind) -> bool {
     match kind {
         VersionKind::Timestamp | VersionKind::UnixSeconds | VersionKind::UnixMillis => true,
         VersionKind::Integer | VersionKind::Rowversion | VersionKind::Arrival => false,
@@ -18,7 +19,8 @@ pub(crate) fn is_time(text: &str, kind: VersionKind) -> bool {
 }
 
 /// The later of two versions. One that cannot be read is no version.
-pub(crate) fn later(a: Option<String>, b: Option<String>, kind: VersionKind) -> Option<String> {
+#[must_use]
+pub fn later(a: Option<String>, b: Option<String>, kind: VersionKind) -> Option<String> {
     let read = |text: &Option<String>| kind.read(text.as_deref()?).ok();
     match (read(&a), read(&b)) {
         (Some(x), Some(y)) if x < y => b,
@@ -29,7 +31,8 @@ pub(crate) fn later(a: Option<String>, b: Option<String>, kind: VersionKind) -> 
 }
 
 /// The earlier of a version that is a time and a time, in the version's form.
-pub(crate) fn at_most(text: &str, time: Timestamp, kind: VersionKind) -> String {
+#[must_use]
+pub fn at_most(text: &str, time: Timestamp, kind: VersionKind) -> String {
     let bound = express(time.as_microsecond(), text, kind);
     let earlier = bound.filter(|bound| {
         matches!((kind.read(bound), kind.read(text)), (Ok(bound), Ok(version)) if bound < version)
@@ -38,7 +41,8 @@ pub(crate) fn at_most(text: &str, time: Timestamp, kind: VersionKind) -> String 
 }
 
 /// A version so much earlier, in the same form; a counter as it is.
-pub(crate) fn less(text: &str, by: Duration, kind: VersionKind) -> String {
+#[must_use]
+pub fn less(text: &str, by: Duration, kind: VersionKind) -> String {
     if !is_time(text, kind) {
         return text.to_owned();
     }
@@ -53,7 +57,8 @@ pub(crate) fn less(text: &str, by: Duration, kind: VersionKind) -> String {
 
 /// A time in the form of the version `like`, rounded down to its digits. `None` when that has
 /// no form for it.
-pub(crate) fn express(micros: i64, like: &str, kind: VersionKind) -> Option<String> {
+#[must_use]
+pub fn express(micros: i64, like: &str, kind: VersionKind) -> Option<String> {
     match kind {
         VersionKind::UnixSeconds => Some(seconds(micros, digits_after_point(like))),
         VersionKind::UnixMillis => Some(micros.div_euclid(1_000).to_string()),
@@ -66,7 +71,8 @@ pub(crate) fn express(micros: i64, like: &str, kind: VersionKind) -> Option<Stri
 }
 
 /// A form to begin with where no record shows one.
-pub(crate) fn usual(kind: VersionKind) -> Option<&'static str> {
+#[must_use]
+pub fn usual(kind: VersionKind) -> Option<&'static str> {
     match kind {
         VersionKind::Timestamp => Some("1970-01-01T00:00:00Z"),
         VersionKind::UnixSeconds | VersionKind::UnixMillis => Some("0"),
