@@ -7,6 +7,7 @@
 mod address;
 mod cursor;
 mod deleted;
+mod keys;
 mod literal;
 mod metadata;
 mod page;

@@ -25,7 +25,7 @@ fn looks_plain(text: &str) -> bool {
     text.parse::<f64>().is_ok() || is_guid(text) || text.parse::<jiff::Timestamp>().is_ok()
 }
 
-fn is_guid(text: &str) -> bool {
+pub(crate) fn is_guid(text: &str) -> bool {
     text.len() == 36
         && text.char_indices().all(|(at, c)| match at {
             8 | 13 | 18 | 23 => c == '-',

@@ -1,9 +1,7 @@
-//! Reading pages, changes and single records.
-
-use std::collections::HashMap;
+//! Reading pages and changes.
 
 use bytes::Bytes;
-use connector_http::{Answer, Call, Circle, url::add_query, version};
+use connector_http::{Answer, version};
 use http::HeaderValue;
 use jiff::Timestamp;
 use mapping::json;
@@ -15,8 +13,6 @@ use crate::{
     address::{counts_rows, is_ordered},
     cursor::{Cursor, Mark, Paging},
     deleted::{Entry, entry},
-    literal::{and, any_of},
-    metadata::EdmType,
     page::{self, PageBody},
     probe::is_tracked,
 };
@@ -34,9 +30,6 @@ struct Read {
     /// Whether it was asked for in an order.
     ordered: bool,
 }
-
-/// Keys per request of [`ports::Source::fetch`]; more would make addresses that servers refuse.
-const KEYS_PER_FETCH: usize = 20;
 
 impl OdataSource {
     pub(crate) async fn read_page(
@@ -271,125 +264,10 @@ impl OdataSource {
             _ => Some(later),
         }
     }
-
-    pub(crate) async fn fetch_keys(
-        &self,
-        keys: &[Bytes],
-    ) -> Result<Vec<Option<Bytes>>, SourceError> {
-        let mut fields: Vec<(&str, Option<EdmType>)> = Vec::with_capacity(self.stream.key.len());
-        for key in &self.stream.key {
-            fields.push((key, self.field_type(key).await?));
-        }
-        let mut found = Vec::with_capacity(keys.len());
-        for some in keys.chunks(KEYS_PER_FETCH) {
-            let mut wanted = Vec::with_capacity(some.len());
-            for raw in some {
-                wanted.push(self.key_values(raw)?);
-            }
-            let rows = self.fetch_some(&fields, &wanted).await?;
-            found.extend(wanted.iter().map(|key| pick(&rows, &wanted, key)));
-        }
-        Ok(found)
-    }
-
-    async fn fetch_some(
-        &self,
-        fields: &[(&str, Option<EdmType>)],
-        wanted: &[Vec<String>],
-    ) -> Result<HashMap<Vec<String>, Bytes>, SourceError> {
-        let filter =
-            and(&[Some(any_of(fields, wanted)), self.stream.condition.clone()]).unwrap_or_default();
-        let select = self.select();
-        let mut url = self.url()?;
-        let mut query: Vec<(&str, &str)> = vec![("$filter", &filter)];
-        if !select.is_empty() {
-            query.push(("$select", &select));
-        }
-        add_query(&mut url, &query);
-        let mut rows = HashMap::new();
-        let mut circle = Circle::default();
-        loop {
-            let call = Call {
-                what: "reading single records",
-                ..Self::call(url.clone(), Lane::Live)
-            };
-            let answer = self.client.call(&call).await?;
-            let page = page::parse(&answer, false)?;
-            for raw in page.records {
-                rows.insert(self.key_values(&raw)?, raw);
-            }
-            let Some(link) = page.next else {
-                return Ok(rows);
-            };
-            url = self.client.follow(&url, &link)?;
-            circle = circle
-                .step(url.as_str())
-                .ok_or_else(|| answer.garbled("has a nextLink that leads in a circle"))?;
-        }
-    }
-
-    /// The key of a record, one text per key field.
-    fn key_values(&self, raw: &Bytes) -> Result<Vec<String>, SourceError> {
-        let mut values = Vec::with_capacity(self.stream.key.len());
-        for key in &self.stream.key {
-            let value = json::fields(raw, [key.as_str()])
-                .ok()
-                .and_then(|found| json::scalar(found[0]?));
-            let missing = || SourceError::Invalid {
-                what: format!(
-                    "a record of `{}` has no key field `{key}`",
-                    self.stream.entity
-                ),
-            };
-            values.push(value.ok_or_else(missing)?.into_owned());
-        }
-        Ok(values)
-    }
-}
-
-/// The row of a key. A service may write it otherwise than it was asked for, as GUIDs are
-/// written in both cases; a row that has the name of another key that was asked for is its.
-fn pick(
-    rows: &HashMap<Vec<String>, Bytes>,
-    wanted: &[Vec<String>],
-    key: &Vec<String>,
-) -> Option<Bytes> {
-    if let Some(row) = rows.get(key) {
-        return Some(row.clone());
-    }
-    let normal =
-        |key: &[String]| -> Vec<String> { key.iter().map(|part| part.to_lowercase()).collect() };
-    let same = |other: &&Vec<String>| normal(other) == normal(key) && !wanted.contains(other);
-    let other = rows.keys().find(same)?;
-    rows.get(other).cloned()
 }
 
 /// Whether a refusal says that a token is too old. The standard has 410 for that; Dataverse
 /// answers 400 with a code of its own.
 fn is_expired(what: &str) -> bool {
     what.contains("0x80044352") || what.contains("ExpiredVersionStamp")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_that_differ_only_in_case_are_not_mixed_up() {
-        let key = |text: &str| vec![text.to_owned()];
-        let row = |text: &str| (key(text), Bytes::from(text.to_owned()));
-        let pick = |rows: &[&str], wanted: &[&str], asked: &str| {
-            let rows = rows.iter().map(|text| row(text)).collect();
-            let wanted: Vec<_> = wanted.iter().map(|text| key(text)).collect();
-            pick(&rows, &wanted, &key(asked)).map(|found| String::from_utf8(found.into()).unwrap())
-        };
-        assert_eq!(pick(&["a", "A"], &["a", "A"], "a").unwrap(), "a");
-        assert_eq!(pick(&["a", "A"], &["a", "A"], "A").unwrap(), "A");
-        assert_eq!(pick(&["AB-1"], &["ab-1"], "ab-1").unwrap(), "AB-1");
-        assert_eq!(
-            pick(&["A"], &["a", "A"], "a"),
-            None,
-            "`a` is gone, `A` is another row"
-        );
-    }
 }

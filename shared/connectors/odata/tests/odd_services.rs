@@ -10,12 +10,13 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use connector_http::HttpClient;
 use connector_odata::OdataSource;
 use definition::Definition;
 use embedded::{LocalSecrets, Store};
 use model::{ConnectionName, MapName, SourceMark};
-use ports::{Clock, Next, ReadFrom, Source, testing::ManualClock};
+use ports::{Clock, Next, ReadFrom, Source, SourceError, testing::ManualClock};
 use runtime::Rates;
 use serde_json::{Value as Json, json};
 
@@ -40,6 +41,14 @@ impl Service {
             page: Mutex::new(page.to_vec()),
             asked: Mutex::default(),
         })
+    }
+
+    /// One whose rows have a key of a type.
+    fn with_key(ty: &str, page: &Json) -> Arc<Self> {
+        let metadata = format!(
+            r#"<Edmx><DataServices><Schema Namespace="n"><EntityType Name="Row"><Key><PropertyRef Name="ID"/></Key><Property Name="ID" Type="{ty}" Nullable="false"/></EntityType><EntityContainer Name="C"><EntitySet Name="Rows" EntityType="n.Row"/></EntityContainer></Schema></DataServices></Edmx>"#
+        );
+        Self::with(page.to_string().as_bytes(), StatusCode::OK, &metadata)
     }
 
     fn last(&self) -> String {
@@ -183,5 +192,61 @@ async fn every_kind_of_time_gets_its_overlap() {
         let mark = SourceMark(json!({ "by": "cursor", "at": at }).to_string());
         pull(&source, &mark).await;
         assert_eq!(asked_since(&service), since, "{kind}");
+    }
+}
+
+/// Asks for the row with a key.
+async fn fetch(service: &Arc<Service>, keys: &[Json]) -> Result<Vec<Option<Bytes>>, SourceError> {
+    let keys: Vec<Bytes> = keys
+        .iter()
+        .map(|key| json!({ "ID": key }).to_string().into())
+        .collect();
+    source(service).await.fetch(&keys).await
+}
+
+#[tokio::test]
+async fn a_key_is_found_however_the_service_writes_it() {
+    for (ty, asked, written) in [
+        ("Edm.Decimal", json!("12.0000"), json!(12)),
+        ("Edm.Decimal", json!(0.5), json!("0.50")),
+        ("Edm.Int32", json!("5.0"), json!(5)),
+        ("Edm.Double", json!(1500), json!(1.5e3)),
+        (
+            "Edm.DateTimeOffset",
+            json!("2026-01-01T00:00:00Z"),
+            json!("2026-01-01T01:00:00.000+01:00"),
+        ),
+        ("Edm.Date", json!("2026-01-01"), json!("2026-01-01")),
+        (
+            "Edm.Guid",
+            json!("6D81597F-0F9F-E711-8122-000D3AA2331C"),
+            json!("6d81597f-0f9f-e711-8122-000d3aa2331c"),
+        ),
+        ("Edm.String", json!("us-1"), json!("US-1 ")),
+    ] {
+        let page = json!({ "value": [{ "ID": written }] });
+        for service in [Service::with_key(ty, &page), Service::new(&page)] {
+            let found = fetch(&service, &[asked.clone(), asked.clone()]).await;
+            assert_eq!(found.unwrap().iter().flatten().count(), 2, "{ty} {asked}");
+        }
+    }
+    let page = json!({ "value": [{ "ID": "12" }] });
+    let service = Service::with_key("Edm.Decimal", &page);
+    let found = fetch(&service, &[json!("12.0"), json!("12"), json!("13")]).await;
+    let found = found.unwrap();
+    assert!(found[0].is_some() && found[1].is_some() && found[2].is_none());
+}
+
+#[tokio::test]
+async fn a_row_nobody_asked_for_does_not_say_that_another_is_gone() {
+    for (ty, written) in [
+        ("Edm.String", json!("12")),
+        ("Edm.Decimal", json!(12.001)),
+        ("Edm.DateTimeOffset", json!("2026-01-01T00:00:00Z")),
+    ] {
+        let service = Service::with_key(ty, &json!({ "value": [{ "ID": written }] }));
+        let error = fetch(&service, &[json!("12.0")]).await.unwrap_err();
+        assert!(matches!(error, SourceError::Garbled { .. }), "{error:?}");
+        assert!(error.to_string().contains("was not asked for"), "{error}");
     }
 }
