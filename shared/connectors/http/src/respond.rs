@@ -9,15 +9,21 @@ use http::{
 use jiff::Timestamp;
 use ports::SourceError;
 
-/// How long an answer asks to wait: seconds or a date (RFC 9110 §10.2.3).
+/// Longest wait that is granted: whoever asks for more has put the time of day where the wait
+/// belongs, or means that nobody needs to come back.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
+
+/// How long an answer asks to wait: seconds or a date (RFC 9110 §10.2.3); a day at most.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds.max(0.0)).ok();
+        let seconds = seconds.clamp(0.0, LONGEST_WAIT.as_secs_f64());
+        return Duration::try_from_secs_f64(seconds).ok();
     }
     let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(Duration::try_from(then.duration_since(now)).unwrap_or_default())
+    let wait = Duration::try_from(then.duration_since(now)).unwrap_or_default();
+    Some(wait.min(LONGEST_WAIT))
 }
 
 /// The beginning of a body, for a message.
@@ -137,6 +143,17 @@ mod tests {
         );
         assert_eq!(retry_after(&header("-5"), now), Some(Duration::ZERO));
         assert_eq!(retry_after(&header("soon"), now), None);
+        for bogus in [
+            "1767225600",
+            "1767225600000",
+            "1e300",
+            "inf",
+            "Thu, 01 Jan 2026 00:00:00 GMT",
+        ] {
+            let wait = retry_after(&header(bogus), now).unwrap();
+            assert_eq!(wait, Duration::from_hours(24), "{bogus}");
+        }
+        assert_eq!(retry_after(&header("NaN"), now), None);
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 
