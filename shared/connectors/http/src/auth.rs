@@ -10,8 +10,15 @@ use oauth2::{
     AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, RequestTokenError, Scope,
     TokenResponse, TokenUrl, basic::BasicClient,
 };
-use ports::{Clock, Secrets, SourceError};
+use ports::{Clock, SecretError, Secrets, SourceError};
+use serde_json::Value as Json;
 use tokio::sync::Mutex;
+
+use crate::{
+    Answer,
+    body::{self, BodyError},
+    client::{passes, transport_error},
+};
 
 /// Gives the header that lets a request in.
 ///
@@ -36,9 +43,20 @@ struct Token {
 const EARLY: Duration = Duration::from_mins(5);
 /// Life of a token whose issuer does not state one.
 const DEFAULT_LIFE: Duration = Duration::from_mins(10);
+/// Longest time a token is used: what says that it lives longer may give no life but an end.
+const LONGEST_LIFE: Duration = Duration::from_hours(24);
+/// Largest answer of a token service that is read.
+const MAX_TOKEN: usize = 1024 * 1024;
 
 fn refused(what: String) -> SourceError {
     SourceError::Auth { what }
+}
+
+fn unavailable(what: String) -> SourceError {
+    SourceError::Unavailable {
+        what,
+        retry_after: None,
+    }
 }
 
 impl Authorizer {
@@ -68,12 +86,11 @@ impl Authorizer {
     }
 
     async fn secret(&self, name: &str) -> Result<String, SourceError> {
-        let secret = self
-            .secrets
-            .get(name)
-            .await
-            .map_err(|error| refused(error.to_string()))?;
-        Ok(secret.expose().to_owned())
+        match self.secrets.get(name).await {
+            Ok(secret) => Ok(secret.expose().to_owned()),
+            Err(error @ SecretError::Unavailable { .. }) => Err(unavailable(error.to_string())),
+            Err(error) => Err(refused(error.to_string())),
+        }
     }
 
     /// The header for the next request, if any is needed.
@@ -123,7 +140,8 @@ impl Authorizer {
         }
         let (text, life) = self.request(oauth2).await?;
         let header = sensitive(&format!("Bearer {text}"))?;
-        let renew = now + life.saturating_sub(EARLY.min(life / 10));
+        let renew = now.checked_add(life.saturating_sub(EARLY.min(life / 10)));
+        let renew = renew.unwrap_or(now);
         *token = Some(Token {
             header: header.clone(),
             renew,
@@ -151,35 +169,100 @@ impl Authorizer {
         for (name, value) in &oauth2.params {
             request = request.add_extra_param(name.clone(), value.clone());
         }
-        let send = |request: HttpRequest| send(self.http.clone(), request);
+        let send = |request: HttpRequest| {
+            let (http, clock) = (self.http.clone(), Arc::clone(&self.clock));
+            send(http, clock, at.clone(), request)
+        };
         match request.request_async(&send).await {
             Ok(token) => {
                 let life = token.expires_in().unwrap_or(DEFAULT_LIFE);
                 Ok((token.access_token().secret().clone(), life))
             }
+            Err(RequestTokenError::ServerResponse(error))
+                if matches!(
+                    error.error().as_ref(),
+                    "temporarily_unavailable" | "server_error"
+                ) =>
+            {
+                Err(unavailable(format!("no token from {at}: {error}")))
+            }
             Err(RequestTokenError::ServerResponse(error)) => Err(refused(format!(
                 "{at} refuses a token: {error}: check client, secret and scope"
             ))),
-            Err(RequestTokenError::Request(error)) => {
-                let what = format!(
-                    "no token from {at}: {}",
-                    runtime::error_chain(&error).join(": ")
-                );
-                Err(SourceError::Unavailable {
-                    what,
-                    retry_after: None,
-                })
-            }
+            Err(RequestTokenError::Request(error)) => Err(error),
             Err(RequestTokenError::Parse(error, _)) => {
                 let what = format!("{at} did not answer with a token: {error}");
                 Err(SourceError::Garbled { what })
             }
-            Err(RequestTokenError::Other(text)) => Err(SourceError::Unavailable {
-                what: format!("no token from {at}: {text}"),
-                retry_after: None,
-            }),
+            Err(RequestTokenError::Other(text)) => {
+                Err(unavailable(format!("no token from {at}: {text}")))
+            }
         }
     }
+}
+
+/// Asks a token service. Trouble that passes is told apart here, before anything is made of
+/// the body: in it, it looks like a refusal.
+async fn send(
+    http: reqwest::Client,
+    clock: Arc<dyn Clock>,
+    at: String,
+    request: HttpRequest,
+) -> Result<HttpResponse, SourceError> {
+    let what = format!("asking {at} for a token");
+    let asked = clock.now();
+    let (parts, body) = request.into_parts();
+    let sent = http
+        .request(parts.method, parts.uri.to_string())
+        .headers(parts.headers)
+        .body(body)
+        .send()
+        .await
+        .map_err(|error| transport_error(&what, &error))?;
+    let (status, headers) = (sent.status(), sent.headers().clone());
+    let body = body::read(sent, MAX_TOKEN)
+        .await
+        .map_err(|error| match error {
+            BodyError::Broken(error) => transport_error(&what, &error).into(),
+            BodyError::TooLarge => SourceError::Garbled {
+                what: format!("{at} answered with more than {} MiB", MAX_TOKEN >> 20),
+            },
+        })?;
+    let answer = Answer {
+        status,
+        headers,
+        body,
+        asked,
+        what,
+    };
+    if let Some(error) = answer.trouble(clock.now()).filter(passes) {
+        return Err(error);
+    }
+    let mut response = HttpResponse::new(with_plain_life(&answer.body));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    Ok(response)
+}
+
+/// The answer of a token service with the life of the token as a whole number of seconds: some
+/// write it as text.
+fn with_plain_life(body: &[u8]) -> Vec<u8> {
+    let Ok(mut token) = serde_json::from_slice::<serde_json::Map<String, Json>>(body) else {
+        return body.to_vec();
+    };
+    let life = token.remove("expires_in").and_then(|life| match life {
+        Json::Number(seconds) => seconds.as_f64(),
+        Json::String(seconds) => seconds.trim().parse().ok(),
+        _ => None,
+    });
+    let life = life.filter(|seconds| *seconds >= 0.0);
+    let life = life.and_then(|seconds: f64| {
+        Duration::try_from_secs_f64(seconds.min(LONGEST_LIFE.as_secs_f64())).ok()
+    });
+    if let Some(life) = life {
+        token.insert("expires_in".into(), life.as_secs().into());
+    }
+    Json::Object(token).to_string().into()
 }
 
 fn sensitive(text: &str) -> Result<HeaderValue, SourceError> {
@@ -188,19 +271,4 @@ fn sensitive(text: &str) -> Result<HeaderValue, SourceError> {
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-async fn send(http: reqwest::Client, request: HttpRequest) -> Result<HttpResponse, reqwest::Error> {
-    let (parts, body) = request.into_parts();
-    let answer = http
-        .request(parts.method, parts.uri.to_string())
-        .headers(parts.headers)
-        .body(body)
-        .send()
-        .await?;
-    let mut response = HttpResponse::new(Vec::new());
-    *response.status_mut() = answer.status();
-    *response.headers_mut() = answer.headers().clone();
-    *response.body_mut() = answer.bytes().await?.into();
-    Ok(response)
 }

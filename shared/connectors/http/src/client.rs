@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use definition::{Connection, Text};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
@@ -17,7 +17,11 @@ use ports::{Clock, Secrets, SourceError};
 use runtime::{Rate, Rates};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{Answer, Authorizer, respond::without_query};
+use crate::{
+    Answer, Authorizer,
+    body::{self, BodyError},
+    respond::without_query,
+};
 
 /// Largest body that is read.
 const MAX_BODY: usize = 64 * 1024 * 1024;
@@ -381,36 +385,24 @@ impl HttpClient {
         if let Some(body) = &call.body {
             request = request.body(body.clone());
         }
-        let mut response = request
+        let response = request
             .send()
             .await
             .map_err(|error| transport_error(&what, &error))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let mut body = BytesMut::with_capacity(
-            response
-                .content_length()
-                .and_then(|n| usize::try_from(n).ok())
-                .unwrap_or(0)
-                .min(MAX_BODY),
-        );
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| transport_error(&what, &error))?
-        {
-            if body.len() + chunk.len() > MAX_BODY {
-                let what = format!(
+        let body = body::read(response, MAX_BODY).await.map_err(|error| match error {
+            BodyError::Broken(error) => transport_error(&what, &error),
+            BodyError::TooLarge => NoAnswer::Lost(SourceError::Invalid {
+                what: format!(
                     "{what} answered with more than {} MiB: ask for smaller pages with `pull.page_size`",
                     MAX_BODY >> 20
-                );
-                return Err(NoAnswer::Lost(SourceError::Invalid { what }));
-            }
-            body.extend_from_slice(&chunk);
-        }
+                ),
+            }),
+        })?;
         Ok(Answer {
             status,
             headers,
-            body: body.freeze(),
+            body,
             asked,
             what,
         })
@@ -418,7 +410,7 @@ impl HttpClient {
 }
 
 /// Whether the same call may succeed a moment later.
-fn passes(error: &SourceError) -> bool {
+pub(crate) fn passes(error: &SourceError) -> bool {
     matches!(
         error,
         SourceError::Unavailable { .. } | SourceError::Throttled { .. }
@@ -430,7 +422,7 @@ fn is_dots(part: &str) -> bool {
     matches!(part.as_str(), "." | "..")
 }
 
-fn transport_error(what: &str, error: &reqwest::Error) -> NoAnswer {
+pub(crate) fn transport_error(what: &str, error: &reqwest::Error) -> NoAnswer {
     // The error's own text repeats the address with its query.
     let mut below: Vec<String> = runtime::error_chain(error);
     if below.len() > 1 {
