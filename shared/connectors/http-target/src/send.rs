@@ -116,7 +116,7 @@ impl HttpTarget {
         match tokio::time::timeout(self.limit, self.client.exchange(&call, turn)).await {
             Ok(Ok(answer)) => of_answer(&answer, asked, self.client.now()),
             Ok(Err(error)) => Verdicts::All(of_silence(error)),
-            Err(_) => Verdicts::All(of_delay(&call.describe(), self.limit)),
+            Err(_) => Verdicts::All(of_delay(&self.client.describe(&call), self.limit)),
         }
     }
 

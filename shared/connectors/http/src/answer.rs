@@ -20,6 +20,8 @@ pub struct Answer {
     pub asked: Timestamp,
     /// What was called, in messages.
     pub what: String,
+    /// Where a redirection leads, in messages.
+    pub leads: Option<String>,
 }
 
 impl Answer {
@@ -33,7 +35,17 @@ impl Answer {
     #[must_use]
     pub fn trouble(&self, now: Timestamp) -> Option<SourceError> {
         let bad = !self.status.is_success();
-        bad.then(|| respond::status_error(&self.what, self.status, &self.headers, &self.body, now))
+        let leads = self.leads.as_deref();
+        bad.then(|| {
+            respond::status_error(
+                &self.what,
+                self.status,
+                &self.headers,
+                leads,
+                &self.body,
+                now,
+            )
+        })
     }
 
     /// What was called and what was answered, in one sentence.

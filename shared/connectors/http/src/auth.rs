@@ -99,12 +99,8 @@ impl Authorizer {
         match &self.auth {
             Auth::None => Ok(None),
             Auth::Basic { user, password } => {
-                let pair = format!(
-                    "{}:{}",
-                    self.text(user).await?,
-                    self.secret(password).await?
-                );
-                authorization(format!("Basic {}", STANDARD.encode(pair)))
+                let (user, password) = (self.text(user).await?, self.secret(password).await?);
+                Ok(Some((AUTHORIZATION, basic(&user, &password)?)))
             }
             Auth::Bearer { token } => {
                 authorization(format!("Bearer {}", self.secret(token).await?))
@@ -218,12 +214,12 @@ async fn send(
         .body(body)
         .send()
         .await
-        .map_err(|error| transport_error(&what, &error))?;
+        .map_err(|error| transport_error(&what, error))?;
     let (status, headers) = (sent.status(), sent.headers().clone());
     let body = body::read(sent, MAX_TOKEN)
         .await
         .map_err(|error| match error {
-            BodyError::Broken(error) => transport_error(&what, &error).into(),
+            BodyError::Broken(error) => transport_error(&what, error).into(),
             BodyError::TooLarge => SourceError::Garbled {
                 what: format!("{at} answered with more than {} MiB", MAX_TOKEN >> 20),
             },
@@ -234,6 +230,7 @@ async fn send(
         body,
         asked,
         what,
+        leads: None,
     };
     if let Some(error) = answer.trouble(clock.now()).filter(passes) {
         return Err(error);
@@ -263,6 +260,12 @@ fn with_plain_life(body: &[u8]) -> Vec<u8> {
         token.insert("expires_in".into(), life.as_secs().into());
     }
     Json::Object(token).to_string().into()
+}
+
+/// The header of basic authentication (RFC 7617).
+pub(crate) fn basic(user: &str, password: &str) -> Result<HeaderValue, SourceError> {
+    let pair = STANDARD.encode(format!("{user}:{password}"));
+    sensitive(&format!("Basic {pair}"))
 }
 
 fn sensitive(text: &str) -> Result<HeaderValue, SourceError> {

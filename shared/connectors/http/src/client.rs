@@ -1,26 +1,28 @@
 //! One HTTP connection of a deployment: authenticated, limited, patient for a moment.
 
 use std::{
+    fmt,
     sync::{Arc, Once},
     time::Duration,
 };
 
-use bytes::Bytes;
-use definition::{Connection, Text};
+use definition::{Auth, Connection, Text};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{CONTENT_TYPE, LOCATION},
+    header::{AUTHORIZATION, CONTENT_TYPE, LOCATION},
 };
 use jiff::Timestamp;
 use model::{ConnectionName, Lane, full_jitter};
+use percent_encoding::percent_decode_str;
 use ports::{Clock, Secrets, SourceError};
 use runtime::{Rate, Rates};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use crate::{
-    Answer, Authorizer,
+    Answer, Authorizer, Call, NoAnswer, Turn,
+    auth::basic,
     body::{self, BodyError},
-    respond::without_query,
+    respond::{without_login, without_query},
 };
 
 /// Largest body that is read.
@@ -33,10 +35,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const REDIRECTS: usize = 5;
 
 /// A client for one connection.
-#[derive(Debug)]
 pub struct HttpClient {
     name: ConnectionName,
     base: url::Url,
+    /// Whether the address itself is a secret.
+    hidden: bool,
     headers: HeaderMap,
     http: reqwest::Client,
     auth: Authorizer,
@@ -46,75 +49,12 @@ pub struct HttpClient {
     clock: Arc<dyn Clock>,
 }
 
-/// One call.
-#[derive(Debug, Clone)]
-pub struct Call<'c> {
-    /// Method.
-    pub method: Method,
-    /// Address.
-    pub url: url::Url,
-    /// Headers beside those of the connection.
-    pub headers: HeaderMap,
-    /// Body.
-    pub body: Option<Bytes>,
-    /// Who is served first when calls are scarce.
-    pub lane: Lane,
-    /// Whether the call may be repeated although its first attempt may have had an effect.
-    pub repeatable: bool,
-    /// What it is for, in messages.
-    pub what: &'c str,
-}
-
-/// Why there is no answer to a call.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum NoAnswer {
-    /// It was not made: the other system cannot be reached, or there are no credentials.
-    #[error(transparent)]
-    NotSent(SourceError),
-    /// It was made, and what it did is not known.
-    #[error(transparent)]
-    Lost(SourceError),
-}
-
-impl From<NoAnswer> for SourceError {
-    fn from(error: NoAnswer) -> Self {
-        match error {
-            NoAnswer::NotSent(error) | NoAnswer::Lost(error) => error,
-        }
-    }
-}
-
-/// Leave to make one call; until it is dropped, the connection bears one call less.
-#[derive(Debug)]
-pub struct Turn<'c> {
-    _place: SemaphorePermit<'c>,
-}
-
-impl Call<'_> {
-    /// A call that reads.
-    #[must_use]
-    pub fn get(url: url::Url, lane: Lane) -> Self {
-        Self {
-            method: Method::GET,
-            url,
-            headers: HeaderMap::new(),
-            body: None,
-            lane,
-            repeatable: true,
-            what: "",
-        }
-    }
-
-    /// Method and address, and what it is for.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        let url = without_query(&self.url);
-        let what = if self.what.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", self.what)
-        };
-        format!("{} {url}{what}", self.method)
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient")
+            .field("name", &self.name)
+            .field("at", &self.shown(&self.base))
+            .finish_non_exhaustive()
     }
 }
 
@@ -163,17 +103,22 @@ impl HttpClient {
         }
         let mut headers = HeaderMap::new();
         for (header, text) in &connection.headers {
-            let value = match text {
-                Text::Plain(text) => text.clone(),
-                Text::Secret(_) => auth.text(text).await?,
-            };
             let bad = || invalid(format!("header `{header}` cannot be sent"));
             let parsed = HeaderName::from_bytes(header.as_bytes()).map_err(|_| bad())?;
-            headers.insert(parsed, HeaderValue::from_str(&value).map_err(|_| bad())?);
+            let value = auth.text(text).await?;
+            let mut value = HeaderValue::from_str(&value).map_err(|_| bad())?;
+            value.set_sensitive(matches!(text, Text::Secret(_)));
+            headers.insert(parsed, value);
         }
+        // Credentials in an address would be in every message and place that holds one.
+        if let (Some(login), Auth::None) = (login(&base), &connection.auth) {
+            headers.entry(AUTHORIZATION).or_insert(login?);
+        }
+        let base = without_login(base);
         Ok(Self {
             places: Semaphore::new(connection.limits.concurrency as usize),
             rate: connection.limits.rate.map(|per_second| Rate { per_second }),
+            hidden: matches!(connection.url, Text::Secret(_)),
             name,
             base,
             headers,
@@ -194,6 +139,33 @@ impl HttpClient {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// An address as it may be shown: a query can hold tokens, and where the connection's
+    /// address is a secret only what lies below it is none.
+    #[must_use]
+    pub fn shown(&self, url: &url::Url) -> String {
+        if !self.hidden {
+            return without_query(url);
+        }
+        let base = self.base.path().trim_end_matches('/');
+        let below = url.path().strip_prefix(base).filter(|below| {
+            url.origin() == self.base.origin() && (below.is_empty() || below.starts_with('/'))
+        });
+        match below {
+            Some(below) => format!("`{}`{}", self.name, below.trim_end_matches('/')),
+            None => format!("{}/…", url.origin().ascii_serialization()),
+        }
+    }
+
+    /// Method and address of a call, and what it is for.
+    #[must_use]
+    pub fn describe(&self, call: &Call<'_>) -> String {
+        let what = match call.what {
+            "" => String::new(),
+            what => format!(" ({what})"),
+        };
+        format!("{} {}{what}", call.method, self.shown(&call.url))
     }
 
     /// When a page was asked for, on the service's clock: its own time is that of the answer.
@@ -232,17 +204,17 @@ impl HttpClient {
         let url = from.join(link).map_err(|error| SourceError::Garbled {
             what: format!(
                 "a link in the answer from {} is no address: {error}",
-                without_query(from)
+                self.shown(from)
             ),
         })?;
         let (here, there) = (self.base.origin(), url.origin());
         if there == here {
-            return Ok(url);
+            return Ok(without_login(url));
         }
         let (here, there) = (here.ascii_serialization(), there.ascii_serialization());
         let what = format!(
             "the answer from {} goes on at {there}, and credentials for {here} do not go there: if both are one system, give the connection the url that the system itself uses",
-            without_query(from)
+            self.shown(from)
         );
         Err(SourceError::Invalid { what })
     }
@@ -281,7 +253,7 @@ impl HttpClient {
     }
 
     async fn attempt(&self, call: &Call<'_>) -> Result<Answer, SourceError> {
-        let turn = self.turn(call.lane, &call.describe()).await?;
+        let turn = self.turn(call.lane, &self.describe(call)).await?;
         Ok(self.exchange(call, turn).await?)
     }
 
@@ -300,13 +272,10 @@ impl HttpClient {
     pub async fn exchange(&self, call: &Call<'_>, _turn: Turn<'_>) -> Result<Answer, NoAnswer> {
         let header = self.auth.header().await.map_err(NoAnswer::NotSent)?;
         let answer = self.send_on(call, header.as_ref()).await?;
-        let refused = matches!(
-            answer.status,
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
-        );
         let token = header.map(|(_, value)| value);
-        if refused && self.auth.refuse(token.as_ref()).await {
+        if answer.status == StatusCode::UNAUTHORIZED && self.auth.refuse(token.as_ref()).await {
             // A token can be withdrawn before its end; a second refusal is final.
+            self.wait_again(call).await?;
             let header = self.auth.header().await.map_err(NoAnswer::NotSent)?;
             return self.send_on(call, header.as_ref()).await;
         }
@@ -335,6 +304,12 @@ impl HttpClient {
         }
     }
 
+    /// Waits until a call may be made once more; what was made of it had no effect.
+    async fn wait_again(&self, call: &Call<'_>) -> Result<(), NoAnswer> {
+        let waited = self.wait_for_rate(call.lane, &self.describe(call)).await;
+        waited.map_err(NoAnswer::NotSent)
+    }
+
     /// Sends a call, and one that reads again to where it is redirected.
     async fn send_on(
         &self,
@@ -348,6 +323,7 @@ impl HttpClient {
                 Some(url) => call.url = url,
                 None => return Ok(answer),
             }
+            self.wait_again(&call).await?;
         }
         self.send(&call, header).await
     }
@@ -367,11 +343,11 @@ impl HttpClient {
         call: &Call<'_>,
         header: Option<&(HeaderName, HeaderValue)>,
     ) -> Result<Answer, NoAnswer> {
-        let what = call.describe();
+        let what = self.describe(call);
         let asked = self.clock.now();
         let mut request = self
             .http
-            .request(call.method.clone(), call.url.clone())
+            .request(call.method.clone(), without_login(call.url.clone()))
             .headers(self.headers.clone());
         for (name, value) in &call.headers {
             // What a body is, the connection's own headers know best.
@@ -388,25 +364,44 @@ impl HttpClient {
         let response = request
             .send()
             .await
-            .map_err(|error| transport_error(&what, &error))?;
+            .map_err(|error| transport_error(&what, error))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = body::read(response, MAX_BODY).await.map_err(|error| match error {
-            BodyError::Broken(error) => transport_error(&what, &error),
-            BodyError::TooLarge => NoAnswer::Lost(SourceError::Invalid {
-                what: format!(
-                    "{what} answered with more than {} MiB: ask for smaller pages with `pull.page_size`",
-                    MAX_BODY >> 20
-                ),
-            }),
-        })?;
+        let location = headers.get(LOCATION).and_then(|to| to.to_str().ok());
+        let leads = location.and_then(|to| call.url.join(to).ok());
+        let leads = leads.map(|to| self.shown(&to));
+        let body = body::read(response, MAX_BODY)
+            .await
+            .map_err(|error| match error {
+                BodyError::Broken(error) => transport_error(&what, error),
+                BodyError::TooLarge => NoAnswer::Lost(SourceError::Invalid {
+                    what: too_large(&what, call.smaller),
+                }),
+            })?;
         Ok(Answer {
             status,
             headers,
             body,
             asked,
             what,
+            leads,
         })
     }
+}
+
+fn too_large(what: &str, smaller: &str) -> String {
+    let what = format!("{what} answered with more than {} MiB", MAX_BODY >> 20);
+    match smaller {
+        "" => what,
+        smaller => format!("{what}: {smaller}"),
+    }
+}
+
+/// The header for the user and password in an address, if it has them.
+fn login(url: &url::Url) -> Option<Result<HeaderValue, SourceError>> {
+    let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let (user, password) = (url.username(), url.password());
+    let given = !user.is_empty() || password.is_some();
+    given.then(|| basic(&plain(user), &plain(password.unwrap_or_default())))
 }
 
 /// Whether the same call may succeed a moment later.
@@ -422,9 +417,10 @@ fn is_dots(part: &str) -> bool {
     matches!(part.as_str(), "." | "..")
 }
 
-pub(crate) fn transport_error(what: &str, error: &reqwest::Error) -> NoAnswer {
-    // The error's own text repeats the address with its query.
-    let mut below: Vec<String> = runtime::error_chain(error);
+pub(crate) fn transport_error(what: &str, error: reqwest::Error) -> NoAnswer {
+    let error = error.without_url();
+    // The error's own text says only that there is one.
+    let mut below: Vec<String> = runtime::error_chain(&error);
     if below.len() > 1 {
         below.remove(0);
     }

@@ -3,6 +3,7 @@
 mod answer;
 mod auth;
 mod body;
+mod call;
 mod circle;
 mod client;
 mod respond;
@@ -11,6 +12,7 @@ pub mod version;
 
 pub use answer::Answer;
 pub use auth::Authorizer;
+pub use call::{Call, NoAnswer, Turn};
 pub use circle::Circle;
-pub use client::{Call, HttpClient, NoAnswer, Turn};
+pub use client::HttpClient;
 pub use respond::retry_after;

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use http::{
-    HeaderMap, StatusCode,
-    header::{LOCATION, RETRY_AFTER},
-};
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use jiff::Timestamp;
 use ports::SourceError;
 
@@ -67,32 +64,36 @@ pub(crate) fn sentence(what: &str, status: StatusCode, said: &str) -> String {
     }
 }
 
-/// An address as it may be shown: the query can hold tokens; the path cannot.
+/// An address as it may be shown: the query can hold tokens, and a user and password are no
+/// part of the place.
 pub(crate) fn without_query(url: &url::Url) -> String {
-    let mut url = url.clone();
+    let mut url = without_login(url.clone());
     url.set_query(None);
     url.into()
 }
 
-/// Where an answer says to go instead.
-fn location(headers: &HeaderMap) -> String {
-    let text = headers.get(LOCATION).and_then(|to| to.to_str().ok());
-    let text = text.unwrap_or("nowhere");
-    url::Url::parse(text).map_or_else(|_| text.to_owned(), |url| without_query(&url))
+/// An address without user and password.
+pub(crate) fn without_login(mut url: url::Url) -> url::Url {
+    // It fails for addresses without a host, which have neither.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
 }
 
-/// The error that an answer with a bad status is. `what` says what was asked.
+/// The error that an answer with a bad status is. `what` says what was asked, and `leads` where
+/// a redirection leads.
 pub(crate) fn status_error(
     what: &str,
     status: StatusCode,
     headers: &HeaderMap,
+    leads: Option<&str>,
     body: &[u8],
     now: Timestamp,
 ) -> SourceError {
     if status.is_redirection() {
         let what = format!(
             "{what} answered {status} and leads to {}, where credentials do not follow: if that is where it should go, put it into the connection's `url`",
-            location(headers)
+            leads.unwrap_or("nowhere")
         );
         return SourceError::Invalid { what };
     }

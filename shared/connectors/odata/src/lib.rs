@@ -97,6 +97,7 @@ impl OdataSource {
         headers.insert("odata-maxversion", http::HeaderValue::from_static("4.01"));
         Call {
             headers,
+            smaller: "ask for smaller pages with `pull.page_size`",
             ..Call::get(url, lane)
         }
     }

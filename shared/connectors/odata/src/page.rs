@@ -97,6 +97,7 @@ mod tests {
             body: Bytes::copy_from_slice(body),
             asked: jiff::Timestamp::UNIX_EPOCH,
             what: "GET x".into(),
+            leads: None,
         }
     }
 

@@ -72,7 +72,10 @@ impl RestSource {
     }
 
     fn call(url: url::Url, lane: Lane) -> Call<'static> {
-        let mut call = Call::get(url, lane);
+        let mut call = Call {
+            smaller: "ask for smaller pages with the `size` of `rest.paging`, or with a parameter in `rest.query`",
+            ..Call::get(url, lane)
+        };
         let json = HeaderValue::from_static("application/json");
         call.headers.insert("accept", json);
         call

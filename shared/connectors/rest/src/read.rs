@@ -237,7 +237,7 @@ impl RestSource {
         let circle = circle.step(target.as_str()).ok_or_else(|| {
             circles(&format!(
                 "its link to the next page leads back to {}",
-                target.path()
+                self.client.shown(&target)
             ))
         })?;
         Ok((Some(Place::Link(target.into())), circle))
