@@ -1,5 +1,7 @@
 //! Cells as SQLite values and back.
 
+use std::borrow::Cow;
+
 use jiff::{SignedDuration, Timestamp, civil};
 use model::{DataType, Value, time_text, utc_micros};
 use rusqlite::{
@@ -7,8 +9,10 @@ use rusqlite::{
     types::{ToSqlOutput, Value as Owned, ValueRef},
 };
 
-/// A cell as a parameter. Exact decimals go as text, which a numeric column turns into a
-/// number where that loses nothing; dates, times and UUIDs are text.
+use crate::number;
+
+/// A cell as a parameter. Exact decimals go as text, which a column of numbers turns into one;
+/// dates, times and UUIDs are text.
 pub(crate) struct Cell<'r, 'a>(pub(crate) &'r Value<'a>);
 
 impl ToSql for Cell<'_, '_> {
@@ -19,7 +23,11 @@ impl ToSql for Cell<'_, '_> {
             Value::Bool(value) => ToSqlOutput::Owned(Owned::Integer((*value).into())),
             Value::Int(value) => ToSqlOutput::Owned(Owned::Integer(*value)),
             Value::Float(value) => ToSqlOutput::Owned(Owned::Real(*value)),
-            Value::Decimal(text) | Value::Text(text) | Value::Json(text) => {
+            Value::Decimal(text) => match number::plain(text) {
+                Cow::Borrowed(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+                Cow::Owned(text) => owned(text),
+            },
+            Value::Text(text) | Value::Json(text) => {
                 ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes()))
             }
             Value::Bytes(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
@@ -85,11 +93,11 @@ pub(crate) fn type_name(ty: DataType) -> String {
         DataType::Int16 | DataType::Int32 | DataType::Int64 => "INTEGER".into(),
         DataType::Decimal {
             digits: Some((digits, scale)),
-        } => format!("DECIMAL({digits},{scale})"),
-        DataType::Decimal { digits: None } => "DECIMAL".into(),
+        } if number::is_number(digits, scale) => format!("DECIMAL({digits},{scale})"),
         DataType::Float64 => "REAL".into(),
         DataType::Bytes => "BLOB".into(),
-        DataType::Text { .. }
+        DataType::Decimal { .. }
+        | DataType::Text { .. }
         | DataType::Uuid
         | DataType::Date
         | DataType::Time

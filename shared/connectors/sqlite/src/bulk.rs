@@ -9,7 +9,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params_from_
 use crate::{
     bind::{self, Cell},
     error::row_error,
-    prepare::create_key,
+    number::Narrow,
+    prepare::{create_key, key_definitions},
     sql::{DELETED, Names, Shape, VERSION, quote},
     write::cells,
 };
@@ -51,11 +52,11 @@ pub(crate) fn begin(
     if bulk {
         db.execute_batch(&format!("DROP INDEX IF EXISTS {}", names.index))?;
     } else {
-        let key: Vec<String> = names.key_columns();
         db.execute_batch(&format!(
-            "DROP TABLE IF EXISTS {found}; CREATE TABLE {found} ({key}, PRIMARY KEY ({key})) WITHOUT ROWID",
+            "DROP TABLE IF EXISTS {found}; CREATE TABLE {found} ({key}, PRIMARY KEY ({columns})) WITHOUT ROWID",
             found = names.found,
-            key = key.join(", ")
+            key = key_definitions(db, &names)?,
+            columns = names.key_columns().join(", ")
         ))?;
     }
     db.execute(
@@ -79,6 +80,7 @@ pub(crate) fn append(
     let mut appender = Appender {
         db,
         names: Names::new(spec),
+        narrow: Narrow::of(db, spec)?,
         inserts: HashMap::new(),
     };
     let mut outcomes = Vec::with_capacity(batch.ops.len());
@@ -99,6 +101,7 @@ pub(crate) fn append(
 struct Appender<'db, 't> {
     db: &'db Connection,
     names: Names<'t>,
+    narrow: Narrow,
     inserts: HashMap<Shape, CachedStatement<'db>>,
 }
 
@@ -109,6 +112,9 @@ impl Appender<'_, '_> {
         op: &RowOp,
         fresh: bool,
     ) -> rusqlite::Result<RowOutcome> {
+        if let Some(cause) = self.narrow.refuse(self.names.spec, row, op) {
+            return Ok(RowOutcome::Failed(Box::new(cause)));
+        }
         let done = match op {
             // It was appended, or failed, when its pack came first.
             RowOp::Upsert { .. } | RowOp::SettleUpsert { .. } if !fresh => {
@@ -154,7 +160,7 @@ impl Appender<'_, '_> {
 }
 
 /// The outcome of a row whose pack came before: the same again. Only a missing required value
-/// makes a row of an own table fail.
+/// makes a row of an own table fail that was not refused already.
 fn refused_before(names: &Names<'_>, row: &[Value<'_>]) -> RowOutcome {
     let mut cells = names.spec.columns.iter().zip(row);
     let Some((column, _)) = cells.find(|(column, cell)| column.required && !cell.is_present())
@@ -317,8 +323,13 @@ pub(crate) fn remember(
     if current != generation || is_bulk(db, spec)? || !has_found(db, spec)? {
         return Ok(());
     }
+    let narrow = Narrow::of(db, spec)?;
     let mut put = db.prepare_cached(&names.put_found())?;
     for row in rows {
+        // A key that cannot be kept would stand for another one.
+        if narrow.refuse_key(spec, row).is_some() {
+            continue;
+        }
         put.execute(params_from_iter(spec.key_cells(row).into_iter().map(Cell)))?;
     }
     Ok(())

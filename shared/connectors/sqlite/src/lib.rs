@@ -4,10 +4,15 @@
 //! its key. Beside each table stands `_syncline_side_<table>`: tombstones, how often a row was
 //! settled, and for an existing table the versions of all rows written. Everything a batch
 //! does happens in one transaction.
+//!
+//! SQLite has no exact decimals, so those of many digits are text in a table of Syncline's own:
+//! a decimal of up to 15 digits, or of up to 18 without any after the point, is a number there.
+//! A column of a table that was there before refuses what it would cut off.
 
 mod bind;
 mod bulk;
 mod error;
+mod number;
 mod prepare;
 mod sql;
 mod write;

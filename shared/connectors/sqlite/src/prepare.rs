@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::{
     bind::{parse_type, type_name},
+    number::{Affinity, affinities},
     sql::{DELETED, Names, VERSION, quote},
 };
 
@@ -114,6 +115,27 @@ fn definition(column: &ColumnSpec) -> String {
     format!("{} {}{not_null}", quote(&column.name), type_name(column.ty))
 }
 
+/// The key columns of what stands beside a table. What is one key in the table has to be one
+/// there, so they make the same of a value as the table's own.
+pub(crate) fn key_definitions(db: &Connection, names: &Names<'_>) -> rusqlite::Result<String> {
+    let spec = names.spec;
+    let real = affinities(db, &spec.name)?;
+    let columns = spec.key.iter().filter_map(|at| spec.columns.get(*at));
+    let definitions: Vec<String> = columns
+        .map(|column| {
+            let found = real
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(&column.name));
+            let affinity = match found {
+                Some((_, affinity)) => *affinity,
+                None => Affinity::of(&type_name(column.ty)),
+            };
+            format!("{} {} NOT NULL", quote(&column.name), affinity.type_name())
+        })
+        .collect();
+    Ok(definitions.join(", "))
+}
+
 pub(crate) fn prepare(db: &Connection, spec: &TableSpec) -> rusqlite::Result<()> {
     db.execute_batch(META)?;
     let names = Names::new(spec);
@@ -124,17 +146,11 @@ pub(crate) fn prepare(db: &Connection, spec: &TableSpec) -> rusqlite::Result<()>
             create(db, &names)?;
         }
     }
-    let key: Vec<String> = spec
-        .key
-        .iter()
-        .filter_map(|at| spec.columns.get(*at))
-        .map(definition)
-        .collect();
     db.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS {side} ({key}, version INTEGER, deleted INTEGER NOT NULL,
          settles INTEGER NOT NULL, PRIMARY KEY ({columns})) WITHOUT ROWID",
         side = names.side,
-        key = key.join(", "),
+        key = key_definitions(db, &names)?,
         columns = names.key_columns().join(", ")
     ))?;
     let types: Vec<(&str, DataType)> = spec

@@ -13,6 +13,7 @@ use crate::{
     bind::Cell,
     bulk,
     error::{ignored, row_error},
+    number::Narrow,
     seen,
     sql::{Names, Shape, quote},
 };
@@ -70,6 +71,7 @@ pub(crate) struct Writer<'db, 't> {
     statements: HashMap<Shape, [CachedStatement<'db>; 3]>,
     find_side: CachedStatement<'db>,
     has_side: bool,
+    narrow: Narrow,
 }
 
 const FIND: usize = 0;
@@ -96,6 +98,7 @@ impl<'db, 't> Writer<'db, 't> {
             statements: HashMap::new(),
             find_side,
             has_side,
+            narrow: Narrow::of(db, spec)?,
         })
     }
 
@@ -192,7 +195,11 @@ impl<'db, 't> Writer<'db, 't> {
     }
 
     pub(crate) fn look(&mut self, row: &[Value<'_>]) -> rusqlite::Result<TargetRow> {
-        let (stored, current, settles) = self.current(row, None)?;
+        let (stored, current, settles) = match self.narrow.refuse_key(self.names.spec, row) {
+            // A key that cannot be kept is not there either.
+            Some(_) => (false, None, 0),
+            None => self.current(row, None)?,
+        };
         Ok(match current {
             None => TargetRow {
                 seen: seen(None, false, settles),
@@ -212,6 +219,9 @@ impl<'db, 't> Writer<'db, 't> {
     }
 
     fn write(&mut self, row: &[Value<'_>], op: &RowOp) -> rusqlite::Result<RowOutcome> {
+        if let Some(cause) = self.narrow.refuse(self.names.spec, row, op) {
+            return Ok(RowOutcome::Failed(Box::new(cause)));
+        }
         let (stored, current, _) = self.current(row, Some(op))?;
         let (action, outcome) = decide(current, op);
         let settled = matches!(op, RowOp::SettleUpsert { .. } | RowOp::SettleDelete { .. });
