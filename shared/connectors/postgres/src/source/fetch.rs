@@ -31,14 +31,15 @@ pub(crate) async fn fetch(
         .collect::<Result<_, _>>()?;
     let places: Vec<usize> = (0..keys.len()).collect();
     for some in places.chunks(AT_ONCE) {
-        let rows = match fetch_some(db, stream, relation, &wanted, some).await {
-            // One of them is no value of the column's type: then there is no such row.
-            Err(fault) if is_no_value(&fault) => {
-                one_by_one(db, stream, relation, &wanted, some).await?
+        let mut rows = fetch_some(db, stream, relation, &wanted, some).await;
+        if rows.as_ref().is_err_and(is_no_value) {
+            // Either it is one of the keys, or reading a row that is there.
+            let keys = possible(db, stream, relation, &wanted, some).await?;
+            if keys.len() < some.len() {
+                rows = fetch_some(db, stream, relation, &wanted, &keys).await;
             }
-            rows => rows?,
-        };
-        for (at, raw) in rows {
+        }
+        for (at, raw) in rows? {
             found[at] = Some(raw);
         }
     }
@@ -55,27 +56,41 @@ fn keyless(stream: &Stream) -> SourceError {
     }
 }
 
+/// Whether a text is no value of a type, or of a domain that is narrower than its type.
 fn is_no_value(fault: &Fault) -> bool {
-    fault
-        .of_server()
-        .is_some_and(|error| error.code().code().starts_with("22"))
+    fault.of_server().is_some_and(|error| {
+        let code = error.code().code();
+        code.starts_with("22") || code.starts_with("23")
+    })
 }
 
-async fn one_by_one(
+/// Those keys that are values of their columns' types: of others there can be no row. The
+/// keys are looked at alone, because a row that cannot be read is not one that is gone.
+async fn possible(
     db: &mut Connection,
     stream: &Stream,
     relation: &Relation,
     wanted: &[Vec<String>],
     some: &[usize],
-) -> Result<Vec<(usize, Bytes)>, Fault> {
-    let mut rows = Vec::new();
+) -> Result<Vec<usize>, Fault> {
+    let key = key_columns(stream, relation)?;
+    let values: Vec<String> = (1..)
+        .zip(&key)
+        .map(|(at, column)| column.value(at))
+        .collect();
+    let statement = db.prepare(&format!("SELECT {}", values.join(", "))).await?;
+    let mut possible = Vec::new();
     for at in some {
-        match fetch_some(db, stream, relation, wanted, &[*at]).await {
+        let params = wanted[*at].iter().map(|value| value as _);
+        let params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = params.collect();
+        let done = db.client.execute(&statement, &params).await;
+        match done.map_err(Fault::from) {
+            Ok(_) => possible.push(*at),
             Err(fault) if is_no_value(&fault) => {}
-            found => rows.extend(found?),
+            Err(fault) => return Err(fault),
         }
     }
-    Ok(rows)
+    Ok(possible)
 }
 
 async fn fetch_some(

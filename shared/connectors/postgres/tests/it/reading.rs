@@ -176,6 +176,30 @@ async fn single_records_are_read_by_their_keys() {
 }
 
 #[tokio::test]
+async fn a_record_that_cannot_be_read_is_no_record_that_is_gone() {
+    let database = filled(
+        "CREATE DOMAIN even AS integer CHECK (VALUE % 2 = 0);
+         CREATE TABLE t (id even PRIMARY KEY, part integer, whole integer);
+         INSERT INTO t VALUES (2, 1, 1), (4, 1, 0), (6, 1, 2)",
+    )
+    .await;
+    let map = map("t", &["id"], "      where: part / whole >= 0", "");
+    let source = source(&database, &map);
+    let key = |id: &str| Bytes::from(json!({ "id": id }).to_string());
+    let found = source
+        .fetch(&[key("2"), key("two"), key("3"), key("9999999999"), key("6")])
+        .await
+        .unwrap();
+    let found: Vec<bool> = found.iter().map(Option::is_some).collect();
+    assert_eq!(found, [true, false, false, false, true]);
+    let error = source
+        .fetch(&[key("2"), key("two"), key("4")])
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("division by zero"), "{error}");
+}
+
+#[tokio::test]
 async fn versions_that_are_numbers_or_ahead_of_the_clock_lose_nothing() {
     let database = filled(
         "CREATE SEQUENCE versions;
