@@ -287,14 +287,17 @@ fn bury_deleted(db: &Connection, names: &Names<'_>, end: &mut LoadEnd) -> rusqli
         .query_map([], |row| read_key(names.spec, row))?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     end.ties.extend(ties);
-    let newer = format!("EXISTS (SELECT 1 FROM {both} AND s.version > t.{VERSION})");
+    let newer = format!("{both} AND s.version > t.{VERSION}");
     let gone = if names.marks() {
         format!(
-            "UPDATE {} AS t SET {DELETED} = 1 WHERE {newer}",
+            "UPDATE {} AS t SET {DELETED} = 1, {VERSION} = s.version FROM {newer}",
             names.table
         )
     } else {
-        format!("DELETE FROM {} AS t WHERE {newer}", names.table)
+        format!(
+            "DELETE FROM {} AS t WHERE EXISTS (SELECT 1 FROM {newer})",
+            names.table
+        )
     };
     end.superseded += db.execute(&gone, [])? as u64;
     db.execute(

@@ -103,6 +103,36 @@ pub async fn a_bulk_load_ends_with_the_newest_row(fixture: &dyn TargetFixture) {
     );
 }
 
+/// What a bulk load brings of a row and of its deletion ends with the newer of the two, and
+/// nothing that is older than it gets past the guard afterwards.
+pub async fn what_a_bulk_load_deletes_stays_deleted(fixture: &dyn TargetFixture) {
+    prepare(fixture).await;
+    let target = fixture.target();
+    if target.begin_load(fixture.spec(), 1).await.expect("begun") == LoadMode::Guarded {
+        return;
+    }
+    let delete = |no: i64, version: i64| (key("del", no), Op::Delete(version));
+    write_bulk(fixture, 1, &[upsert("del", 1, 1, "old"), delete(2, 5)]).await;
+    write_bulk(fixture, 2, &[delete(1, 5), upsert("del", 2, 1, "old")]).await;
+    write_bulk(fixture, 3, &[delete(3, 5), upsert("del", 4, 9, "newer")]).await;
+    write_bulk(fixture, 4, &[delete(4, 5)]).await;
+    target.end_bulk(fixture.spec()).await.expect("ended");
+    for no in 1..=3 {
+        assert_eq!(content(fixture, &key("del", no)).await, None, "row {no}");
+        assert_eq!(
+            write(fixture, &[upsert("del", no, 3, "late")]).await,
+            [RowOutcome::Superseded],
+            "a late row came back: {no}"
+        );
+    }
+    let newer = content(fixture, &key("del", 4)).await;
+    assert_eq!(newer.as_deref(), Some("newer"));
+    assert_eq!(
+        write(fixture, &[upsert("del", 1, 6, "made anew")]).await,
+        [RowOutcome::Applied]
+    );
+}
+
 /// A bad row in a bulk load fails alone.
 pub async fn a_bad_row_in_a_bulk_load_fails_alone(fixture: &dyn TargetFixture) {
     prepare(fixture).await;

@@ -19,7 +19,7 @@ use guard::Op;
 pub use guard::guard_follows_the_model;
 pub use loads::{
     a_bad_row_in_a_bulk_load_fails_alone, a_bulk_load_ends_with_the_newest_row,
-    a_load_finds_what_is_missing,
+    a_load_finds_what_is_missing, what_a_bulk_load_deletes_stays_deleted,
 };
 
 /// A target with one empty table of [`standard_spec`]'s shape.
@@ -384,6 +384,7 @@ macro_rules! target_contract {
                 an_equal_row_is_left_alone,
                 a_bulk_load_ends_with_the_newest_row,
                 a_bad_row_in_a_bulk_load_fails_alone,
+                what_a_bulk_load_deletes_stays_deleted,
                 a_load_finds_what_is_missing,
                 nothing_is_not_an_error,
                 what_the_source_has_lost_stays_deleted,
