@@ -7,9 +7,10 @@ use std::{
 
 use mapping::{Mapped, Scratch};
 use model::{
-    Cause, Change, ErrorClass, Lane, Op, Origin, Outcome, Pack, PackId, Rows, Value, Version,
+    Cause, Change, ErrorClass, Lane, Op, Origin, Outcome, Pack, PackHead, PackId, Rows, Value,
+    Version,
 };
-use ports::{RowOp, RowOutcome, Seen, TargetError, WriteBatch};
+use ports::{BulkPacks, RowOp, RowOutcome, Seen, TargetError, WriteBatch};
 
 use crate::{
     handler::{Apply, Work},
@@ -32,6 +33,7 @@ pub(crate) struct Batch<'a> {
     lane: Lane,
     /// Whether the source can be asked for single records.
     can_ask: bool,
+    generation: u32,
     bulk: bool,
     found_in: Option<u32>,
     /// Keys of records that do not map. The load under way has found them all the same.
@@ -52,12 +54,17 @@ impl<'a> Batch<'a> {
             packs: Vec::new(),
             lane: work.lane,
             can_ask: work.source.is_some(),
+            generation: work.generation,
             bulk: work.bulk,
             found_in: work.found_in,
             unmapped: Rows::new(work.plan.table().columns.len()),
         };
         let mut scratch = Scratch::default();
         for pack in packs {
+            if is_void(work, &pack.head) {
+                batch.supersede(&pack.changes);
+                continue;
+            }
             batch.rows.reserve(pack.changes.len());
             for change in &pack.changes {
                 batch.add(work, pack.head.origin, change, &mut scratch);
@@ -68,6 +75,13 @@ impl<'a> Batch<'a> {
             batch.coalesce(&work.plan.table().key);
         }
         batch
+    }
+
+    /// What a load has brought that was given up: the newer one brings all that there still is.
+    fn supersede(&mut self, changes: &'a [Change]) {
+        let verdict = || Some(Verdict::Ended(Outcome::Superseded));
+        self.changes.extend(changes);
+        self.verdicts.resize_with(self.changes.len(), verdict);
     }
 
     fn add(
@@ -238,7 +252,10 @@ impl<'a> Batch<'a> {
         WriteBatch {
             rows,
             ops,
-            bulk: self.bulk.then(|| std::mem::take(&mut self.packs)),
+            bulk: self.bulk.then(|| BulkPacks {
+                generation: self.generation,
+                packs: std::mem::take(&mut self.packs),
+            }),
             found_in: self.found_in,
             lane: self.lane,
         }
@@ -298,6 +315,12 @@ impl<'a> Batch<'a> {
             .map(|verdict| verdict.unwrap_or_else(undecided))
             .collect()
     }
+}
+
+/// Whether a pack is of a load that a newer one has made void. What it says may be gone from the
+/// source, and would then come back for good.
+fn is_void(work: &Work<'_>, head: &PackHead) -> bool {
+    head.origin == Origin::Load && work.lane == Lane::Load && head.generation < work.generation
 }
 
 fn version(op: &RowOp) -> Version {

@@ -63,6 +63,8 @@ pub(crate) struct Work<'a> {
     pub(crate) source: Option<&'a dyn Source>,
     pub(crate) connection: &'a ConnectionName,
     pub(crate) lane: Lane,
+    /// The newest load of the map.
+    pub(crate) generation: u32,
     pub(crate) bulk: bool,
     pub(crate) found_in: Option<u32>,
 }
@@ -230,6 +232,7 @@ impl Apply {
             source: source.can_fetch().then_some(source.as_ref()),
             connection,
             lane,
+            generation: state.generation,
             bulk: initializing && state.bulk && lane == Lane::Load,
             found_in: (initializing && !state.bulk).then_some(state.generation),
         };

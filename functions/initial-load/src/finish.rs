@@ -164,7 +164,7 @@ impl InitialLoad {
         plan: &Plan,
         target: &dyn Target,
     ) -> Result<(), LoadError> {
-        let end = target.end_bulk(plan.table()).await?;
+        let end = target.end_bulk(plan.table(), load.generation).await?;
         if end.superseded + end.unchanged > 0 {
             let from = Counts {
                 applied: end.superseded + end.unchanged,

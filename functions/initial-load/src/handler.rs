@@ -49,7 +49,7 @@ pub enum LoadError {
     Source(#[from] SourceError),
     /// The target did not do what it was asked.
     #[error(transparent)]
-    Target(#[from] TargetError),
+    Target(TargetError),
     /// The map has no plan.
     #[error(transparent)]
     Plan(#[from] PlansError),
@@ -62,6 +62,15 @@ pub enum LoadError {
     /// Another worker has taken over.
     #[error("another worker has taken over: {0}")]
     Overtaken(String),
+}
+
+impl From<TargetError> for LoadError {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::Overtaken { what } => Self::Overtaken(what),
+            error => Self::Target(error),
+        }
+    }
 }
 
 impl From<CheckpointError> for LoadError {

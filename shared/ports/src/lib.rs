@@ -39,6 +39,6 @@ pub use source::{
 };
 pub use systems::{Systems, SystemsError};
 pub use target::{
-    ColumnSchema, ColumnSpec, Deletes, LoadEnd, Ownership, RowOp, RowOutcome, Seen, Sweep,
-    TableSchema, TableSpec, Target, TargetError, TargetRow, WriteBatch,
+    BulkPacks, ColumnSchema, ColumnSpec, Deletes, LoadEnd, Ownership, RowOp, RowOutcome, Seen,
+    Sweep, TableSchema, TableSpec, Target, TargetError, TargetRow, WriteBatch,
 };

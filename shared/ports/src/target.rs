@@ -1,6 +1,6 @@
 //! Writing to a system.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{cmp::Ordering, fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use model::{Cause, DataType, ErrorClass, Lane, LoadMode, PackId, Rows, Value, Version};
@@ -118,14 +118,25 @@ pub struct WriteBatch<'a> {
     pub rows: Rows<'a>,
     /// What to do with each of them, in the same order.
     pub ops: Vec<RowOp>,
-    /// The packs the rows came in, with the end of each in `rows`, when the load is a bulk
-    /// load: the target writes each pack once. A table that is not (any more) being loaded in
-    /// bulk takes the rows past the guard instead.
-    pub bulk: Option<Vec<(PackId, usize)>>,
+    /// The packs the rows came in, when the load is a bulk load.
+    pub bulk: Option<BulkPacks>,
     /// The load under way, which remembers these rows as found whatever becomes of them.
     pub found_in: Option<u32>,
     /// The lane they came on, which decides who is served first when calls are scarce.
     pub lane: Lane,
+}
+
+/// The packs of a bulk load that rows came in.
+///
+/// The target writes each pack once. A table that is not (any more) being loaded in bulk takes
+/// the rows past the guard instead. Where a newer load has begun, which brings all that there
+/// still is itself, nothing is written, and all rows are superseded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BulkPacks {
+    /// The load they are of.
+    pub generation: u32,
+    /// Each pack with the end of its rows in the batch, in order.
+    pub packs: Vec<(PackId, usize)>,
 }
 
 /// What a target knows of one row.
@@ -221,9 +232,37 @@ pub enum TargetError {
         /// What is missing and what to do.
         what: String,
     },
+    /// A newer load of the table has begun: what this one had left to do is not done.
+    #[error("{what}")]
+    Overtaken {
+        /// Which table and which loads.
+        what: String,
+    },
 }
 
 impl TargetError {
+    /// Whether the load of `generation` is the newest of `table`, which knows of `newest`.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError::Overtaken`] when a newer one has begun, [`TargetError::Schema`] when the
+    /// table does not know of this one.
+    pub fn unless_newest(table: &str, generation: u32, newest: u32) -> Result<(), Self> {
+        match generation.cmp(&newest) {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => Err(Self::Overtaken {
+                what: format!(
+                    "load {newest} of table `{table}` has begun: load {generation} is void"
+                ),
+            }),
+            Ordering::Greater => Err(Self::Schema {
+                what: format!(
+                    "table `{table}` does not know of load {generation}, only of load {newest}: it was made anew or restored; load the map again"
+                ),
+            }),
+        }
+    }
+
     /// What kind of trouble it is.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
@@ -232,6 +271,7 @@ impl TargetError {
             Self::Throttled { .. } => ErrorClass::Throttled,
             Self::Auth { .. } => ErrorClass::Auth,
             Self::Schema { .. } => ErrorClass::Invalid,
+            Self::Overtaken { .. } => ErrorClass::Conflict,
         }
     }
 
@@ -264,15 +304,19 @@ pub trait Target: Debug + Send + Sync {
     async fn prepare(&self, table: &TableSpec) -> Result<(), TargetError>;
 
     /// Begins a load of `generation` and says how it has to write. Repeating it for the same
-    /// generation gives the same answer.
+    /// generation gives the same answer. A bulk load that was given up leaves nothing behind:
+    /// the next one begins with an empty table.
     async fn begin_load(&self, table: &TableSpec, generation: u32)
     -> Result<LoadMode, TargetError>;
 
     /// Ends a bulk load: takes out doubles and makes the key. Repeating it changes nothing.
-    async fn end_bulk(&self, table: &TableSpec) -> Result<LoadEnd, TargetError>;
+    /// [`TargetError::Overtaken`] when a newer load has begun.
+    async fn end_bulk(&self, table: &TableSpec, generation: u32) -> Result<LoadEnd, TargetError>;
 
     /// Rows that no batch of the load of `generation` has brought, with up to `limit` of their
-    /// keys, in order of the keys, beginning after `after`.
+    /// keys, in order of the keys, beginning after `after`. When a newer load has begun, what
+    /// that one has not brought (yet) MUST NOT be among them: a target that cannot tell says
+    /// [`TargetError::Overtaken`].
     async fn missing(
         &self,
         table: &TableSpec,
@@ -281,7 +325,8 @@ pub trait Target: Debug + Send + Sync {
         limit: usize,
     ) -> Result<Sweep, TargetError>;
 
-    /// Ends a load: forgets what it found. Repeating it changes nothing.
+    /// Ends a load: forgets what it found, and never what a newer one has:
+    /// [`TargetError::Overtaken`]. Repeating it changes nothing.
     async fn end_load(&self, table: &TableSpec, generation: u32) -> Result<(), TargetError>;
 
     /// Writes a batch, all of it in one transaction save the rows that fail. MUST be durable

@@ -148,9 +148,9 @@ impl Target for Switched {
         self.target.begin_load(table, generation).await
     }
 
-    async fn end_bulk(&self, table: &TableSpec) -> Result<LoadEnd, TargetError> {
+    async fn end_bulk(&self, table: &TableSpec, generation: u32) -> Result<LoadEnd, TargetError> {
         self.switch.call()?;
-        self.target.end_bulk(table).await
+        self.target.end_bulk(table, generation).await
     }
 
     async fn missing(

@@ -153,7 +153,7 @@ impl Target for HttpTarget {
         Ok(LoadMode::Guarded)
     }
 
-    async fn end_bulk(&self, _table: &TableSpec) -> Result<LoadEnd, TargetError> {
+    async fn end_bulk(&self, _table: &TableSpec, _generation: u32) -> Result<LoadEnd, TargetError> {
         Ok(LoadEnd::default())
     }
 

@@ -22,7 +22,9 @@ use std::{
 use connector_postgres::{Database, PostgresTarget};
 use definition::Limits;
 use model::{DataType, Lane, PackId, Rows, Value, Version};
-use ports::{ColumnSpec, Deletes, Ownership, RowOp, RowOutcome, TableSpec, Target, WriteBatch};
+use ports::{
+    BulkPacks, ColumnSpec, Deletes, Ownership, RowOp, RowOutcome, TableSpec, Target, WriteBatch,
+};
 use test_postgres::TestDatabase;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -220,7 +222,10 @@ impl Bench {
                     let batch = WriteBatch {
                         rows: rows.clone(),
                         ops: vec![op; rows.len()],
-                        bulk: how.bulk.then(|| vec![(pack, rows.len())]),
+                        bulk: how.bulk.then(|| BulkPacks {
+                            generation: 1,
+                            packs: vec![(pack, rows.len())],
+                        }),
                         found_in: how.found_in,
                         lane: Lane::Load,
                     };
@@ -259,7 +264,7 @@ async fn own(rows: usize, per_batch: usize, writers: usize) -> Result<()> {
         .await?;
     let keyed = bench
         .measure("own, bulk: key", async || {
-            target.end_bulk(&bench.spec).await?;
+            target.end_bulk(&bench.spec, 1).await?;
             Ok(())
         })
         .await?;

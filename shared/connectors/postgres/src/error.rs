@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     Schema(String),
     /// Syncline's own store does not say whether it may be called.
     Store(String),
+    /// A load is not the newest one any more.
+    Load(TargetError),
 }
 
 impl From<tokio_postgres::Error> for Fault {
@@ -72,6 +74,9 @@ impl Fault {
     }
 
     pub(crate) fn into_target(self, place: &str) -> TargetError {
+        if let Self::Load(error) = self {
+            return error;
+        }
         let (kind, what) = self.explain(place);
         match kind {
             Kind::Unavailable => TargetError::Unavailable {
@@ -121,6 +126,7 @@ impl Fault {
                 ),
             ),
             Self::Schema(what) => (Kind::Schema, format!("PostgreSQL at {place}: {what}")),
+            Self::Load(error) => (Kind::Schema, format!("PostgreSQL at {place}: {error}")),
             Self::Store(what) => (
                 Kind::Unavailable,
                 format!("PostgreSQL at {place} is not called: its rate is not known: {what}"),

@@ -9,10 +9,12 @@ use crate::{
     encode,
     error::Fault,
     layout::Layout,
+    load::begin_alone,
     lock::{self, UNLIMITED},
     names::{DELETED, Names, literal, split},
     param::{Cell, Cells, Raw},
     sql::Sql,
+    write::State,
 };
 
 /// Makes the table of found keys anew. One row of it holds the keys of a whole batch, which
@@ -105,6 +107,7 @@ fn keys(layout: &Layout, rows: &Rows<'_>, which: impl Fn(usize) -> bool) -> Vec<
 pub(crate) async fn missing(
     db: &mut Connection,
     layout: &Layout,
+    generation: u32,
     after: Option<&[Value<'static>]>,
     limit: usize,
 ) -> Result<Sweep, Fault> {
@@ -114,8 +117,9 @@ pub(crate) async fn missing(
         lock::sweep(&names)
     );
     db.client.batch_execute(&opening).await?;
+    let state = State::of_load(db, &names, generation).await?;
     let mut sweep = Sweep::default();
-    if exists(db, &names.found).await? {
+    if state.finds {
         if after.is_none() || !exists(db, &names.lost).await? {
             make_lost(db, layout).await?;
         }
@@ -221,15 +225,17 @@ async fn read_lost(
 }
 
 /// Ends a load: what it found is forgotten.
-pub(crate) async fn forget(db: &mut Connection, layout: &Layout) -> Result<(), Fault> {
+pub(crate) async fn forget(
+    db: &mut Connection,
+    layout: &Layout,
+    generation: u32,
+) -> Result<(), Fault> {
     let names = Names::new(&layout.spec);
+    begin_alone(db, &names).await?;
+    State::of_load(db, &names, generation).await?;
     let sql = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED; {UNLIMITED}; {}; {};
-         DROP TABLE IF EXISTS {}; DROP TABLE IF EXISTS {}; COMMIT",
-        lock::sweep(&names),
-        lock::alone(&names),
-        names.found,
-        names.lost
+        "DROP TABLE IF EXISTS {}; DROP TABLE IF EXISTS {}; COMMIT",
+        names.found, names.lost
     );
     Ok(db.client.batch_execute(&sql).await?)
 }

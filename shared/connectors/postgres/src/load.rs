@@ -13,13 +13,15 @@ use crate::{
     write::State,
 };
 
-async fn begin_alone(db: &mut Connection, names: &Names<'_>) -> Result<State, Fault> {
+/// Begins a transaction that nobody else writes the table beside, nor works out what a load
+/// has not found.
+pub(crate) async fn begin_alone(db: &Connection, names: &Names<'_>) -> Result<(), Fault> {
     let opening = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED; {UNLIMITED}; {}",
+        "BEGIN ISOLATION LEVEL READ COMMITTED; {UNLIMITED}; {}; {}",
+        lock::sweep(names),
         lock::alone(names)
     );
-    db.client.batch_execute(&opening).await?;
-    State::read(db, names).await
+    Ok(db.client.batch_execute(&opening).await?)
 }
 
 /// Begins a load.
@@ -29,17 +31,19 @@ pub(crate) async fn begin(
     generation: u32,
 ) -> Result<LoadMode, Fault> {
     let names = Names::new(&layout.spec);
-    let mut state = begin_alone(db, &names).await?;
+    begin_alone(db, &names).await?;
+    let mut state = State::read(db, &names).await?;
     if state.generation != generation {
         if state.bulk && !layout.direct {
             end_in_transaction(db, layout).await?;
             state.bulk = false;
         }
-        // A load that was given up half-way left a table without a key: the next one goes on
-        // in it.
+        if state.bulk && names.own() {
+            empty(db, &names).await?;
+        }
         let bulk = names.own()
             && layout.direct
-            && (state.bulk || (is_empty(db, &names).await? && drop_key(db, &names).await?));
+            && (state.bulk || (is_untouched(db, &names).await? && drop_key(db, &names).await?));
         if !bulk {
             make_found(db, layout).await?;
         }
@@ -61,9 +65,28 @@ pub(crate) async fn begin(
     })
 }
 
-async fn is_empty(db: &Connection, names: &Names<'_>) -> Result<bool, Fault> {
-    let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM {})", names.table);
+/// Whether a table has no rows, and nothing is kept beside it: where there are tombstones from
+/// before a load, they could not be told from those that it has made.
+async fn is_untouched(db: &Connection, names: &Names<'_>) -> Result<bool, Fault> {
+    let sql = format!(
+        "SELECT NOT EXISTS (SELECT 1 FROM {}) AND NOT EXISTS (SELECT 1 FROM {})",
+        names.table, names.side
+    );
     Ok(db.client.query_one(&sql, &[]).await?.try_get(0)?)
+}
+
+/// Takes away what a load that was given up has brought: it may be gone from the source by now.
+async fn empty(db: &Connection, names: &Names<'_>) -> Result<(), Fault> {
+    let truncate = format!("TRUNCATE {}, {}", names.table, names.side);
+    db.client.batch_execute(&truncate).await?;
+    forget_packs(db, names).await
+}
+
+async fn forget_packs(db: &Connection, names: &Names<'_>) -> Result<(), Fault> {
+    let (_, table) = split(&names.spec.name);
+    let delete = format!("DELETE FROM {} WHERE name = $1", names.packs);
+    db.client.execute(&delete, &[&table]).await?;
+    Ok(())
 }
 
 /// Takes the key away; says whether it could be done. It cannot when another table refers
@@ -101,9 +124,14 @@ pub(crate) fn make_key(names: &Names<'_>) -> String {
 
 /// Ends a bulk load: takes out doubles, makes the key, and lets tombstones of the load take
 /// effect.
-pub(crate) async fn end(db: &mut Connection, layout: &Layout) -> Result<LoadEnd, Fault> {
+pub(crate) async fn end(
+    db: &mut Connection,
+    layout: &Layout,
+    generation: u32,
+) -> Result<LoadEnd, Fault> {
     let names = Names::new(&layout.spec);
-    let state = begin_alone(db, &names).await?;
+    begin_alone(db, &names).await?;
+    let state = State::of_load(db, &names, generation).await?;
     let mut end = LoadEnd::default();
     if state.bulk {
         end = end_in_transaction(db, layout).await?;
@@ -131,8 +159,7 @@ async fn end_in_transaction(db: &mut Connection, layout: &Layout) -> Result<Load
     let (_, table) = split(&layout.spec.name);
     let update = format!("UPDATE {} SET bulk = FALSE WHERE name = $1", names.tables);
     db.client.execute(&update, &[&table]).await?;
-    let delete = format!("DELETE FROM {} WHERE name = $1", names.packs);
-    db.client.execute(&delete, &[&table]).await?;
+    forget_packs(db, &names).await?;
     // Until autovacuum comes by, the planner would take the table for a small one.
     db.client
         .batch_execute(&format!("ANALYZE {}", names.table))

@@ -144,11 +144,11 @@ impl Target for PostgresTarget {
         self.explain(done)
     }
 
-    async fn end_bulk(&self, table: &TableSpec) -> Result<LoadEnd, TargetError> {
+    async fn end_bulk(&self, table: &TableSpec, generation: u32) -> Result<LoadEnd, TargetError> {
         let done = self
             .run(&table.name, Lane::Load, None, async |db| {
                 let layout = self.layout(db, table).await?;
-                load::end(db, &layout).await
+                load::end(db, &layout, generation).await
             })
             .await;
         self.explain(done)
@@ -157,24 +157,24 @@ impl Target for PostgresTarget {
     async fn missing(
         &self,
         table: &TableSpec,
-        _generation: u32,
+        generation: u32,
         after: Option<&[Value<'static>]>,
         limit: usize,
     ) -> Result<Sweep, TargetError> {
         let done = self
             .run(&table.name, Lane::Load, None, async |db| {
                 let layout = self.layout(db, table).await?;
-                found::missing(db, &layout, after, limit).await
+                found::missing(db, &layout, generation, after, limit).await
             })
             .await;
         self.explain(done)
     }
 
-    async fn end_load(&self, table: &TableSpec, _generation: u32) -> Result<(), TargetError> {
+    async fn end_load(&self, table: &TableSpec, generation: u32) -> Result<(), TargetError> {
         let done = self
             .run(&table.name, Lane::Load, None, async |db| {
                 let layout = self.layout(db, table).await?;
-                found::forget(db, &layout).await
+                found::forget(db, &layout, generation).await
             })
             .await;
         self.explain(done)

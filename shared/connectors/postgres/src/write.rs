@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use futures_util::future::try_join;
 use model::{Cause, ErrorClass};
-use ports::{RowOutcome, WriteBatch};
+use ports::{RowOutcome, TargetError, WriteBatch};
 
 use crate::{
     bulk,
@@ -38,6 +38,19 @@ impl State {
         )
     }
 
+    /// What is kept of a table, if the load of `generation` is the newest one. Locks that keep
+    /// another one from beginning have to be held already.
+    pub(crate) async fn of_load(
+        db: &mut Connection,
+        names: &Names<'_>,
+        generation: u32,
+    ) -> Result<Self, Fault> {
+        let state = Self::read(db, names).await?;
+        TargetError::unless_newest(&names.spec.name, generation, state.generation)
+            .map_err(Fault::Load)?;
+        Ok(state)
+    }
+
     pub(crate) async fn read(db: &mut Connection, names: &Names<'_>) -> Result<Self, Fault> {
         let statement = db.prepare(&Self::sql(names)).await?;
         let (_, table) = split(&names.spec.name);
@@ -69,9 +82,14 @@ pub(crate) async fn write(
     let sql = Sql::new(layout);
     let state = begin(db, &sql, batch).await?;
     let outcomes = match &batch.bulk {
-        Some(packs) if state.bulk => bulk::append(db, &sql, batch, packs).await?,
-        packs => {
-            if packs.is_some() {
+        Some(bulk) if bulk.generation < state.generation => {
+            vec![RowOutcome::Superseded; batch.ops.len()]
+        }
+        Some(bulk) if bulk.generation == state.generation && state.bulk => {
+            bulk::append(db, &sql, batch, &bulk.packs).await?
+        }
+        bulk => {
+            if bulk.is_some() {
                 // The load was ended meanwhile: what comes late goes past the guard.
                 db.client.batch_execute(&guard(&sql, batch)).await?;
             }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use model::{Cause, ErrorClass, LoadMode, PackId, Rows, Value};
-use ports::{LoadEnd, RowOp, RowOutcome, Sweep, TableSpec, WriteBatch};
+use ports::{LoadEnd, RowOp, RowOutcome, Sweep, TableSpec, TargetError, WriteBatch};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params_from_iter};
 
 use crate::{
@@ -15,12 +15,53 @@ use crate::{
     write::cells,
 };
 
-pub(crate) fn is_bulk(db: &Connection, spec: &TableSpec) -> rusqlite::Result<bool> {
-    let bulk: Option<bool> = db
-        .prepare_cached("SELECT bulk FROM _syncline_tables WHERE name = ?1")?
-        .query_row([&spec.name], |row| row.get(0))
-        .optional()?;
-    Ok(bulk.unwrap_or(false))
+/// The newest load of a table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) generation: u32,
+    /// Whether it writes in bulk, and the table has no key.
+    pub(crate) bulk: bool,
+}
+
+impl Load {
+    pub(crate) fn of(db: &Connection, spec: &TableSpec) -> rusqlite::Result<Self> {
+        db.prepare_cached("SELECT generation, bulk FROM _syncline_tables WHERE name = ?1")?
+            .query_row([&spec.name], |row| {
+                Ok(Self {
+                    generation: row.get(0)?,
+                    bulk: row.get(1)?,
+                })
+            })
+            .optional()
+            .map(|load| {
+                load.unwrap_or(Self {
+                    generation: 0,
+                    bulk: false,
+                })
+            })
+    }
+
+    fn mode(self) -> LoadMode {
+        if self.bulk {
+            LoadMode::Bulk
+        } else {
+            LoadMode::Guarded
+        }
+    }
+}
+
+/// Does `work` if the load of `generation` is the newest one of the table.
+pub(crate) fn unless_overtaken<T>(
+    db: &Connection,
+    spec: &TableSpec,
+    generation: u32,
+    work: impl FnOnce() -> rusqlite::Result<T>,
+) -> rusqlite::Result<Result<T, TargetError>> {
+    let newest = Load::of(db, spec)?.generation;
+    match TargetError::unless_newest(&spec.name, generation, newest) {
+        Ok(()) => work().map(Ok),
+        Err(void) => Ok(Err(void)),
+    }
 }
 
 pub(crate) fn begin(
@@ -29,27 +70,19 @@ pub(crate) fn begin(
     generation: u32,
 ) -> rusqlite::Result<LoadMode> {
     let names = Names::new(spec);
-    let known: u32 = db.query_row(
-        "SELECT generation FROM _syncline_tables WHERE name = ?1",
-        [&spec.name],
-        |row| row.get(0),
-    )?;
-    let bulk = is_bulk(db, spec)?;
-    if known == generation {
-        return Ok(if bulk {
-            LoadMode::Bulk
-        } else {
-            LoadMode::Guarded
-        });
+    let known = Load::of(db, spec)?;
+    if known.generation == generation {
+        return Ok(known.mode());
     }
-    let rows: bool = db.query_row(
-        &format!("SELECT EXISTS (SELECT 1 FROM {})", names.table),
-        [],
-        |row| row.get(0),
-    )?;
-    // A load that was given up half-way left a table without a key: the next one goes on in it.
-    let bulk = names.own() && (bulk || !rows);
-    if bulk {
+    if known.bulk && names.own() {
+        // What a load that was given up has brought may be gone from the source by now.
+        empty(db, &names)?;
+    }
+    let load = Load {
+        generation,
+        bulk: names.own() && is_untouched(db, &names)?,
+    };
+    if load.bulk {
         db.execute_batch(&format!("DROP INDEX IF EXISTS {}", names.index))?;
     } else {
         db.execute_batch(&format!(
@@ -61,13 +94,30 @@ pub(crate) fn begin(
     }
     db.execute(
         "UPDATE _syncline_tables SET bulk = ?2, generation = ?3 WHERE name = ?1",
-        (&spec.name, bulk, generation),
+        (&spec.name, load.bulk, generation),
     )?;
-    Ok(if bulk {
-        LoadMode::Bulk
-    } else {
-        LoadMode::Guarded
-    })
+    Ok(load.mode())
+}
+
+/// Whether a table has no rows, and nothing is kept beside it: where there are tombstones from
+/// before a load, they could not be told from those that it has made.
+fn is_untouched(db: &Connection, names: &Names<'_>) -> rusqlite::Result<bool> {
+    let sql = format!(
+        "SELECT NOT EXISTS (SELECT 1 FROM {}) AND NOT EXISTS (SELECT 1 FROM {})",
+        names.table, names.side
+    );
+    db.query_row(&sql, [], |row| row.get(0))
+}
+
+fn empty(db: &Connection, names: &Names<'_>) -> rusqlite::Result<()> {
+    let sql = format!("DELETE FROM {}; DELETE FROM {}", names.table, names.side);
+    db.execute_batch(&sql)?;
+    forget_packs(db, names.spec)
+}
+
+fn forget_packs(db: &Connection, spec: &TableSpec) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM _syncline_packs WHERE name = ?1";
+    db.execute(sql, [&spec.name]).map(|_| ())
 }
 
 /// Appends the rows of packs that have not been appended before.
@@ -178,7 +228,7 @@ fn refused_before(names: &Names<'_>, row: &[Value<'_>]) -> RowOutcome {
 /// Takes out doubles, makes the key, and lets tombstones of the load take effect.
 pub(crate) fn end(db: &Connection, spec: &TableSpec) -> rusqlite::Result<LoadEnd> {
     let mut end = LoadEnd::default();
-    if !is_bulk(db, spec)? {
+    if !Load::of(db, spec)?.bulk {
         return Ok(end);
     }
     let names = Names::new(spec);
@@ -194,7 +244,7 @@ pub(crate) fn end(db: &Connection, spec: &TableSpec) -> rusqlite::Result<LoadEnd
         "UPDATE _syncline_tables SET bulk = 0 WHERE name = ?1",
         [&spec.name],
     )?;
-    db.execute("DELETE FROM _syncline_packs WHERE name = ?1", [&spec.name])?;
+    forget_packs(db, spec)?;
     Ok(end)
 }
 
@@ -320,10 +370,8 @@ pub(crate) fn remember(
     rows: &Rows<'_>,
 ) -> rusqlite::Result<()> {
     let names = Names::new(spec);
-    let current: u32 = db
-        .prepare_cached("SELECT generation FROM _syncline_tables WHERE name = ?1")?
-        .query_row([&spec.name], |row| row.get(0))?;
-    if current != generation || is_bulk(db, spec)? || !has_found(db, spec)? {
+    let load = Load::of(db, spec)?;
+    if load.generation != generation || load.bulk || !has_found(db, spec)? {
         return Ok(());
     }
     let narrow = Narrow::of(db, spec)?;

@@ -216,22 +216,26 @@ impl Target for SqliteTarget {
         self.run(|db| bulk::begin(db, table, generation))
     }
 
-    async fn end_bulk(&self, table: &TableSpec) -> Result<LoadEnd, TargetError> {
-        self.run(|db| bulk::end(db, table))
+    async fn end_bulk(&self, table: &TableSpec, generation: u32) -> Result<LoadEnd, TargetError> {
+        self.run(|db| bulk::unless_overtaken(db, table, generation, || bulk::end(db, table)))?
     }
 
     async fn missing(
         &self,
         table: &TableSpec,
-        _generation: u32,
+        generation: u32,
         after: Option<&[Value<'static>]>,
         limit: usize,
     ) -> Result<Sweep, TargetError> {
-        self.run(|db| bulk::missing(db, table, after, limit))
+        self.run(|db| {
+            bulk::unless_overtaken(db, table, generation, || {
+                bulk::missing(db, table, after, limit)
+            })
+        })?
     }
 
-    async fn end_load(&self, table: &TableSpec, _generation: u32) -> Result<(), TargetError> {
-        self.run(|db| bulk::forget(db, table))
+    async fn end_load(&self, table: &TableSpec, generation: u32) -> Result<(), TargetError> {
+        self.run(|db| bulk::unless_overtaken(db, table, generation, || bulk::forget(db, table)))?
     }
 
     async fn write(

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use model::{DataType, Value, Version};
 use ports::{
-    RowOp, RowOutcome, Seen, TableSpec, TargetRow, WriteBatch,
+    BulkPacks, RowOp, RowOutcome, Seen, TableSpec, TargetRow, WriteBatch,
     guard::{Action, Current, decide},
 };
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params_from_iter};
 
 use crate::{
     bind::Cell,
-    bulk,
+    bulk::{self, Load},
     error::{ignored, row_error},
     number::Narrow,
     seen,
@@ -24,10 +24,14 @@ pub(crate) fn write(
     spec: &TableSpec,
     batch: &WriteBatch<'_>,
 ) -> rusqlite::Result<Vec<RowOutcome>> {
-    if let Some(packs) = &batch.bulk
-        && bulk::is_bulk(db, spec)?
-    {
-        return bulk::append(db, spec, batch, packs);
+    if let Some(BulkPacks { generation, packs }) = &batch.bulk {
+        let load = Load::of(db, spec)?;
+        if *generation < load.generation {
+            return Ok(vec![RowOutcome::Superseded; batch.ops.len()]);
+        }
+        if *generation == load.generation && load.bulk {
+            return bulk::append(db, spec, batch, packs);
+        }
     }
     let mut writer = Writer::new(db, spec)?;
     let mut outcomes = Vec::with_capacity(batch.ops.len());

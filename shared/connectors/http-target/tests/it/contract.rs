@@ -43,8 +43,8 @@ impl Target for Shown {
     async fn begin_load(&self, table: &TableSpec, load: u32) -> Result<LoadMode, TargetError> {
         self.0.target.begin_load(table, load).await
     }
-    async fn end_bulk(&self, table: &TableSpec) -> Result<LoadEnd, TargetError> {
-        self.0.target.end_bulk(table).await
+    async fn end_bulk(&self, table: &TableSpec, load: u32) -> Result<LoadEnd, TargetError> {
+        self.0.target.end_bulk(table, load).await
     }
     async fn missing(
         &self,

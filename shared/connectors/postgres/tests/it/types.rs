@@ -76,10 +76,10 @@ async fn every_value_comes_back_as_it_was_on_both_ways_of_writing() {
         if bulk {
             bench.target.begin_load(&spec, 1).await.unwrap();
             let mut batch = crate::support::batch(&spec, &crate::support::upserts(1, &rows));
-            batch.bulk = Some(vec![(crate::bulk::pack(1), 3)]);
+            batch.bulk = Some(crate::bulk::first_load(vec![(crate::bulk::pack(1), 3)]));
             let outcomes = bench.target.write(&spec, &batch).await.unwrap();
             assert_eq!(outcomes, vec![RowOutcome::Applied; 3]);
-            bench.target.end_bulk(&spec).await.unwrap();
+            bench.target.end_bulk(&spec, 1).await.unwrap();
         } else {
             let outcomes = bench.upsert(&spec, 1, &rows).await;
             assert_eq!(outcomes, vec![RowOutcome::Applied; 3]);

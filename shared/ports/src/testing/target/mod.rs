@@ -18,8 +18,10 @@ use guard::Op;
 
 pub use guard::guard_follows_the_model;
 pub use loads::{
-    a_bad_row_in_a_bulk_load_fails_alone, a_bulk_load_ends_with_the_newest_row,
-    a_load_finds_what_is_missing, what_a_bulk_load_deletes_stays_deleted,
+    a_bad_row_in_a_bulk_load_fails_alone, a_bulk_load_begins_with_nothing,
+    a_bulk_load_ends_with_the_newest_row, a_load_does_not_bring_back_what_was_deleted,
+    a_load_finds_what_is_missing, an_overtaken_load_ends_nothing,
+    what_a_bulk_load_deletes_stays_deleted,
 };
 
 /// A target with one empty table of [`standard_spec`]'s shape.
@@ -385,6 +387,9 @@ macro_rules! target_contract {
                 a_bulk_load_ends_with_the_newest_row,
                 a_bad_row_in_a_bulk_load_fails_alone,
                 what_a_bulk_load_deletes_stays_deleted,
+                a_bulk_load_begins_with_nothing,
+                a_load_does_not_bring_back_what_was_deleted,
+                an_overtaken_load_ends_nothing,
                 a_load_finds_what_is_missing,
                 nothing_is_not_an_error,
                 what_the_source_has_lost_stays_deleted,
