@@ -24,6 +24,10 @@ pub(crate) struct CatalogColumn {
     pub(crate) base: String,
     /// The same as it is written in a cast, without length or precision.
     pub(crate) cast: String,
+    /// With them, where it has any: what is written to it is cut off or rounded as by this cast.
+    pub(crate) exact: Option<String>,
+    /// Its length or precision as the server keeps it; negative when it has none.
+    pub(crate) modifier: i32,
     /// Whether two values of it can be compared.
     pub(crate) comparable: bool,
 }
@@ -32,15 +36,17 @@ pub(crate) struct CatalogColumn {
 /// cast to it cuts nothing off.
 const COLUMNS: &str = "
 SELECT a.attname::text, b.typname::text, format_type(b.oid, -1), format_type(a.atttypid, a.atttypmod),
-       CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END, b.typtype = 'e',
+       m.modifier, b.typtype = 'e',
        a.attnotnull OR t.typnotnull, a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL,
        a.attgenerated <> '' OR a.attidentity = 'a',
        EXISTS (SELECT 1 FROM pg_opclass AS c JOIN pg_am AS m ON m.oid = c.opcmethod
                WHERE m.amname IN ('btree', 'hash') AND (c.opcintype = b.oid
-                 OR b.typname = 'varchar' OR b.typtype IN ('e', 'r', 'm') OR b.typcategory = 'A'))
+                 OR b.typname = 'varchar' OR b.typtype IN ('e', 'r', 'm') OR b.typcategory = 'A')),
+       format_type(b.oid, m.modifier)
 FROM pg_attribute AS a
 JOIN pg_type AS t ON t.oid = a.atttypid
 JOIN pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+CROSS JOIN LATERAL (SELECT CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END) AS m (modifier)
 WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum";
 
@@ -67,9 +73,11 @@ impl Catalog {
         let mut columns = Vec::with_capacity(rows.len());
         for row in rows {
             let base: String = row.try_get(1)?;
+            let modifier: i32 = row.try_get(4)?;
+            let exact: Option<String> = row.try_get(10)?;
             let schema = ColumnSchema {
                 name: row.try_get(0)?,
-                ty: types::parse(&base, row.try_get(4)?, row.try_get(5)?),
+                ty: types::parse(&base, modifier, row.try_get(5)?),
                 native: row.try_get(3)?,
                 nullable: !row.try_get::<_, bool>(6)?,
                 defaulted: row.try_get(7)?,
@@ -78,6 +86,8 @@ impl Catalog {
             columns.push(CatalogColumn {
                 schema,
                 cast: row.try_get(2)?,
+                exact: exact.filter(|_| modifier >= 0),
+                modifier,
                 comparable: row.try_get(9)?,
                 base,
             });

@@ -127,6 +127,13 @@ fn put_decimal(out: &mut Vec<u8>, column: &Column, text: &str) -> Result<(), Box
         );
         return Err(out_of_range(column, &why));
     }
+    let scale = column.bounds.scale;
+    if !parts.keeps_to(scale) {
+        let why = format!(
+            "keeps {scale} digits after the point, and the value has more: alter the column, or let the map round (`type` with fewer digits, and `round`)"
+        );
+        return Err(invalid("precision-loss", column, &why));
+    }
     parts.put(out);
     Ok(())
 }
@@ -204,6 +211,7 @@ fn put_time(out: &mut Vec<u8>, column: &Column, value: &Value<'_>) -> Result<(),
             if !(0..=DAY).contains(micros) {
                 return Err(beyond());
             }
+            keep_to_step(column, *micros)?;
             put_i64(out, *micros);
         }
         (Wire::Timestamp, Value::Timestamp(micros)) => {
@@ -211,11 +219,21 @@ fn put_time(out: &mut Vec<u8>, column: &Column, value: &Value<'_>) -> Result<(),
             if !MICROS.contains(&micros) {
                 return Err(beyond());
             }
+            keep_to_step(column, micros)?;
             put_i64(out, micros);
         }
         _ => return Err(invalid("type-mismatch", column, "is no time")),
     }
     Ok(())
+}
+
+/// Of two keys that a column rounds to one, one would overwrite the other.
+fn keep_to_step(column: &Column, micros: i64) -> Result<(), Box<Cause>> {
+    if micros % column.bounds.step == 0 {
+        return Ok(());
+    }
+    let why = "is a key that keeps fewer digits of a second than the value has: alter the column";
+    Err(invalid("precision-loss", column, why))
 }
 
 /// A cell of a result in binary form, as a value of the type that travels as `wire`.

@@ -1,7 +1,7 @@
 //! A map's table laid over the real one: which casts and checks its cells need.
 
 use model::DataType;
-use ports::{Ownership, TableSpec};
+use ports::{ColumnSpec, Ownership, TableSpec};
 
 use crate::{
     catalog::{Catalog, CatalogColumn},
@@ -80,6 +80,10 @@ pub(crate) struct Bounds {
     pub(crate) integers: (i64, i64),
     /// Digits before the point.
     pub(crate) whole_digits: usize,
+    /// Digits after the point; when negative, so many before it are zeros.
+    pub(crate) scale: i32,
+    /// Microseconds that times have to be a multiple of.
+    pub(crate) step: i64,
     /// Characters.
     pub(crate) characters: usize,
 }
@@ -97,13 +101,16 @@ pub(crate) struct Column {
     pub(crate) staged: String,
     /// What has to follow a staged value to make it one of the column's type: `::inet`.
     cast: String,
+    /// What has to follow it to make it what the column makes of it: `::timestamp(3)`.
+    exact: String,
     /// Whether values can be compared as they are; else their texts are.
     comparable: bool,
     integer: bool,
 }
 
 impl Column {
-    fn new(name: &str, ty: DataType, required: bool, real: &CatalogColumn) -> Self {
+    fn new(spec: &ColumnSpec, is_key: bool, real: &CatalogColumn) -> Self {
+        let (name, ty) = (&spec.name, spec.ty);
         let mut wire = Wire::of(ty);
         let mut staged = types::base_name(ty);
         if wire == Wire::Jsonb && real.base != "jsonb" {
@@ -116,14 +123,22 @@ impl Column {
         } else {
             format!("::{}", real.cast)
         };
+        // Decimals are refused where they would be rounded.
+        let rounds = real.exact.as_ref().filter(|_| real.base != "numeric");
+        let exact = rounds.map_or_else(|| cast.clone(), |exact| format!("::{exact}"));
         let integer = wire.is_integer() && matches!(real.base.as_str(), "int2" | "int4" | "int8");
         Self {
             name: quote(name),
             plain: name.to_owned(),
             wire,
-            bounds: bounds(ty, required || !real.schema.nullable, real),
+            bounds: Bounds {
+                required: spec.required || !real.schema.nullable,
+                step: if is_key { step(real) } else { 1 },
+                ..bounds(ty, real)
+            },
             staged,
             cast,
+            exact,
             comparable: real.comparable,
             integer,
         }
@@ -139,12 +154,13 @@ impl Column {
         format!("{staged}{}", self.cast)
     }
 
-    /// The same for a comparison, in which integers of all widths can stand as they are.
+    /// The same for a comparison, as the column would hold it. Integers of all widths can stand
+    /// as they are.
     fn compared(&self, staged: &str) -> String {
         if self.integer {
             return staged.to_owned();
         }
-        self.value(staged)
+        format!("{staged}{}", self.exact)
     }
 
     /// That a key column holds a staged value, so that an index can be used.
@@ -162,7 +178,14 @@ impl Column {
     }
 }
 
-fn bounds(ty: DataType, required: bool, real: &CatalogColumn) -> Bounds {
+/// Of what microseconds a time is a multiple in a column that rounds to fewer digits.
+fn step(real: &CatalogColumn) -> i64 {
+    let is_time = matches!(real.base.as_str(), "timestamptz" | "timestamp" | "time");
+    let digits = u32::try_from(real.modifier).ok().filter(|_| is_time);
+    digits.map_or(1, |digits| 10_i64.pow(6_u32.saturating_sub(digits)))
+}
+
+fn bounds(ty: DataType, real: &CatalogColumn) -> Bounds {
     let range = |ty: DataType| match ty {
         DataType::Int16 => (i16::MIN.into(), i16::MAX.into()),
         DataType::Int32 => (i32::MIN.into(), i32::MAX.into()),
@@ -170,11 +193,19 @@ fn bounds(ty: DataType, required: bool, real: &CatalogColumn) -> Bounds {
     };
     let (least, most) = range(ty);
     let (real_least, real_most) = real.schema.ty.map_or((i64::MIN, i64::MAX), range);
-    let digits = |ty| match ty {
+    let whole = match ty {
         DataType::Decimal {
             digits: Some((precision, scale)),
         } => usize::from(precision - scale),
         _ => usize::MAX,
+    };
+    let (real_whole, scale) = match real.base.as_str() {
+        "numeric" => match types::precision_and_scale(real.modifier) {
+            Some((precision, scale)) => (usize::try_from(precision - scale).unwrap_or(0), scale),
+            None => (usize::MAX, i32::MAX),
+        },
+        "int2" | "int4" | "int8" => (usize::MAX, 0),
+        _ => (usize::MAX, i32::MAX),
     };
     let length = |ty| match ty {
         DataType::Text { max: Some(max) } => max as usize,
@@ -182,9 +213,11 @@ fn bounds(ty: DataType, required: bool, real: &CatalogColumn) -> Bounds {
     };
     let real_ty = real.schema.ty.unwrap_or(DataType::Json);
     Bounds {
-        required,
+        required: false,
         integers: (least.max(real_least), most.min(real_most)),
-        whole_digits: digits(ty).min(digits(real_ty)),
+        whole_digits: whole.min(real_whole),
+        scale,
+        step: 1,
         characters: length(ty).min(length(real_ty)),
     }
 }
@@ -201,14 +234,14 @@ pub(crate) struct Layout {
 impl Layout {
     pub(crate) fn new(spec: &TableSpec, real: &Catalog) -> Result<Self, Fault> {
         let mut columns = Vec::with_capacity(spec.columns.len());
-        for column in &spec.columns {
+        for (at, column) in spec.columns.iter().enumerate() {
             let Some(found) = real.column(&column.name) else {
                 return Err(Fault::Schema(format!(
                     "table `{}` has no column `{}`: add it, or run `syncline check` to compare the map with the table",
                     spec.name, column.name
                 )));
             };
-            columns.push(Column::new(&column.name, column.ty, column.required, found));
+            columns.push(Column::new(column, spec.key.contains(&at), found));
         }
         let layout = Self {
             direct: columns.iter().all(Column::is_direct),

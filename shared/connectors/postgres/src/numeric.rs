@@ -45,6 +45,15 @@ pub(crate) fn parts(text: &str) -> Option<Parts<'_>> {
 }
 
 impl Parts<'_> {
+    /// Whether it is a whole number of units of the last of `scale` digits after the point.
+    pub(crate) fn keeps_to(&self, scale: i32) -> bool {
+        let zeros = |digits: &[u8]| digits.iter().all(|digit| *digit == b'0');
+        let kept = usize::try_from(scale).unwrap_or(0);
+        let cut = usize::try_from(-i64::from(scale)).unwrap_or(0);
+        zeros(self.fraction.get(kept..).unwrap_or_default())
+            && zeros(&self.whole[self.whole.len().saturating_sub(cut)..])
+    }
+
     /// Whether the type can hold it.
     pub(crate) fn fits(&self) -> bool {
         self.whole.len() <= MOST_WHOLE && self.fraction.len() <= MOST_FRACTION
@@ -186,6 +195,15 @@ mod tests {
         assert_eq!(round_trip("007.5").as_deref(), Some("7.5"));
         assert_eq!(round_trip("-0").as_deref(), Some("0"));
         assert_eq!(round_trip(".5").as_deref(), Some("0.5"));
+    }
+
+    #[test]
+    fn digits_beyond_the_scale_are_seen() {
+        let keeps = |text: &str, scale: i32| parts(text).unwrap().keeps_to(scale);
+        assert!(keeps("1.25", 2) && keeps("1.2500", 2) && keeps("1.25", i32::MAX));
+        assert!(keeps("5", 0) && keeps("5.0", 0) && !keeps("5.5", 0) && !keeps("1.251", 2));
+        assert!(keeps("1200", -2) && keeps("0", -2) && !keeps("1250", -2) && !keeps("7", -2));
+        assert!(!keeps("1200.5", -2));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     error::Fault,
     load::make_key,
     names::{DELETED, Names, VERSION, quote, split, stable_hash},
-    types::type_name,
+    types::{holds, type_name},
 };
 
 /// Makes a table ready to be written, and what is kept beside it.
@@ -133,7 +133,27 @@ async fn adopt(db: &mut Connection, names: &Names<'_>, real: &Catalog) -> Result
             wanted.join(", ")
         )));
     }
+    check_types(names, real)?;
     add_columns(db, names, real).await
+}
+
+/// A column that is narrower than the map says by now would refuse what the map makes.
+fn check_types(names: &Names<'_>, real: &Catalog) -> Result<(), Fault> {
+    for column in &names.spec.columns {
+        let Some(found) = real.column(&column.name) else {
+            continue;
+        };
+        // A type that maps do not know is one that somebody has chosen.
+        if found.schema.ty.is_none_or(|real| holds(real, column.ty)) {
+            continue;
+        }
+        let (name, wanted) = (quote(&column.name), type_name(column.ty));
+        return Err(Fault::Schema(format!(
+            "column `{}` of table `{}` is {}, and the map makes it {}: correct `type` in the map, or run `ALTER TABLE {} ALTER COLUMN {name} TYPE {wanted} USING {name}::{wanted}`, or drop the table and load again",
+            column.name, names.spec.name, found.schema.native, column.ty, names.table
+        )));
+    }
+    Ok(())
 }
 
 /// Adds the columns that the map has gained since the table was made. Columns it has lost stay.

@@ -66,13 +66,43 @@ pub(crate) fn parse(base: &str, modifier: i32, is_enum: bool) -> Option<DataType
 
 /// Precision and scale of a `numeric` that has them, and both in the bounds that maps know.
 fn numeric_digits(modifier: i32) -> Option<(u8, u8)> {
-    let packed = u32::try_from(modifier - 4).ok()?;
-    let (precision, scale) = (packed >> 16, packed & 0x7ff);
-    if scale > precision {
-        // Negative scales, and those beyond the precision, exist since version 15.
-        return None;
+    let (precision, scale) = precision_and_scale(modifier)?;
+    let digits = (u8::try_from(precision).ok()?, u8::try_from(scale).ok()?);
+    (scale <= precision).then_some(digits)
+}
+
+/// Precision and scale of a `numeric` that has them. Negative scales, and those beyond the
+/// precision, exist since version 15.
+pub(crate) fn precision_and_scale(modifier: i32) -> Option<(i32, i32)> {
+    let packed = u32::try_from(modifier - 4).ok()?.cast_signed();
+    // Eleven bits with a sign.
+    Some((packed >> 16, ((packed & 0x7ff) ^ 0x400) - 0x400))
+}
+
+/// Whether a column of a table of Syncline's own that is of type `real` takes every value of
+/// the type that the map gives it.
+pub(crate) fn holds(real: DataType, wanted: DataType) -> bool {
+    let width = |ty| match ty {
+        DataType::Int16 => Some(2),
+        DataType::Int32 => Some(4),
+        DataType::Int64 => Some(8),
+        _ => None,
+    };
+    match (real, wanted) {
+        (DataType::Decimal { digits: None }, DataType::Decimal { .. })
+        | (DataType::Text { max: None }, DataType::Text { .. }) => true,
+        (
+            DataType::Decimal {
+                digits: Some((precision, scale)),
+            },
+            DataType::Decimal {
+                digits: Some((most, places)),
+            },
+        ) => scale >= places && precision - scale >= most - places,
+        (DataType::Text { max: Some(real) }, DataType::Text { max: Some(max) }) => real >= max,
+        _ if width(wanted).is_some() => width(real) >= width(wanted),
+        _ => real == wanted,
     }
-    Some((u8::try_from(precision).ok()?, u8::try_from(scale).ok()?))
 }
 
 #[cfg(test)]
@@ -101,5 +131,25 @@ mod tests {
         );
         assert_eq!(parse("mood", -1, true), Some(DataType::Text { max: None }));
         assert_eq!(parse("inet", -1, false), None);
+        let negative = (5 << 16 | (-2_i32).cast_unsigned() & 0x7ff).cast_signed() + 4;
+        assert_eq!(precision_and_scale(negative), Some((5, -2)));
+        assert_eq!(precision_and_scale(modifier), Some((18, 2)));
+        assert_eq!(precision_and_scale(-1), None);
+    }
+
+    #[test]
+    fn a_wider_type_holds_a_narrower_one() {
+        let holds =
+            |real: &str, wanted: &str| super::holds(real.parse().unwrap(), wanted.parse().unwrap());
+        assert!(holds("decimal(18,4)", "decimal(18,4)") && holds("decimal", "decimal(9,3)"));
+        assert!(
+            holds("decimal(20,4)", "decimal(18,2)") && !holds("decimal(18,4)", "decimal(18,2)")
+        );
+        assert!(!holds("decimal(18,2)", "decimal(18,4)") && !holds("decimal(18,2)", "decimal"));
+        assert!(holds("bigint", "integer") && !holds("smallint", "integer"));
+        assert!(holds("text", "text(9)") && !holds("text(9)", "text") && !holds("text", "integer"));
+        assert!(
+            holds("date", "date") && !holds("date", "timestamp") && !holds("bigint", "decimal")
+        );
     }
 }

@@ -5,6 +5,7 @@
 
 mod bulk;
 mod contract;
+mod precision;
 mod reading;
 mod refusals;
 mod source;

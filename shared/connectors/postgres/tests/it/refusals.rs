@@ -127,7 +127,13 @@ async fn each_kind_of_refusal_has_its_code_and_spares_the_neighbours() {
             "out-of-range",
             Some("pay"),
         ),
-        ("pay", decimal("9999.999"), Invalid, "out-of-range", None),
+        (
+            "pay",
+            decimal("9999.999"),
+            Invalid,
+            "precision-loss",
+            Some("pay"),
+        ),
         (
             "email",
             text(&"x".repeat(21)),
