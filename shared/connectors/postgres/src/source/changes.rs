@@ -93,15 +93,33 @@ async fn history(db: &mut Connection) -> Result<String, Fault> {
     }
 }
 
-/// The blocks of the largest of the tables that a table consists of.
-async fn blocks(db: &mut Connection, relation: &Relation) -> Result<u64, Fault> {
+/// The blocks of the largest of the tables that a table consists of, before the first of them.
+async fn all_blocks(db: &mut Connection, relation: &Relation) -> Result<Blocks, Fault> {
     let sql = "WITH RECURSIVE tables (id) AS (
           SELECT to_regclass($1)::oid UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN tables ON i.inhparent = id)
-        SELECT COALESCE(max(pg_relation_size(id) / current_setting('block_size')::bigint), 0) FROM tables";
+        SELECT COALESCE(max(pg_relation_size(id) / current_setting('block_size')::bigint), 0),
+          COALESCE(string_agg(pg_relation_filenode(id)::text, ',' ORDER BY id), '')
+        FROM tables";
     let statement = db.prepare(sql).await?;
     let row = db.client.query_one(&statement, &[&relation.table]).await?;
     let blocks: i64 = row.try_get(0)?;
-    Ok(u64::try_from(blocks).unwrap_or(0))
+    Ok(Blocks {
+        block: 0,
+        end: u64::try_from(blocks).unwrap_or(0),
+        step: FIRST_STEP,
+        after: None,
+        files: row.try_get(1)?,
+    })
+}
+
+/// Begins with the first block again if the table was rewritten, by VACUUM FULL or CLUSTER:
+/// then rows are in other blocks than they were, and may have come to lie where was read already.
+async fn follow(db: &mut Connection, relation: &Relation, place: &mut Blocks) -> Result<(), Fault> {
+    let now = all_blocks(db, relation).await?;
+    if now.files != place.files {
+        *place = now;
+    }
+    Ok(())
 }
 
 /// Reads a page of rows that transactions from `from` on have written. The next read begins at
@@ -124,12 +142,7 @@ pub(crate) async fn read(
                 );
                 return Err(SourceError::Expired { what }.into());
             }
-            let all = Blocks {
-                block: 0,
-                end: blocks(db, relation).await?,
-                step: FIRST_STEP,
-                after: None,
-            };
+            let all = all_blocks(db, relation).await?;
             (then.unwrap_or_else(|| now.mark()), all)
         }
         Some(Cursor {
@@ -138,6 +151,7 @@ pub(crate) async fn read(
         }) => (mark, place),
         Some(_) => return Err(Halt::stale_cursor()),
     };
+    follow(db, relation, &mut place).await?;
     let mut all = Records::default();
     let first = place.block;
     while place.block < place.end && !all.more && place.block - first < BLOCKS_PER_PAGE {
@@ -146,6 +160,7 @@ pub(crate) async fn read(
         all.raw.extend(some.raw);
         all.more = some.more || all.raw.len() >= stream.page_size;
     }
+    follow(db, relation, &mut place).await?;
     if place.block >= place.end {
         return Ok((all, Next::End(Some(mark.to_source_mark()))));
     }

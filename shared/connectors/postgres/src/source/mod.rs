@@ -18,7 +18,8 @@
 //!   running. The guard makes that harmless. A transaction that stays open for hours makes every
 //!   read in that time give what was written since it began.
 //! - There is no index over `xmin`: each read of changes goes once through the table's blocks, as
-//!   fast as a sequential scan, and in steps that never hold a lock for long. For tables so large
+//!   fast as a sequential scan, and in steps that never hold a lock for long. A table that is
+//!   rewritten meanwhile is read from its first block on again. For tables so large
 //!   that this takes too long `pull: { mode: cursor }` reads by the version's index instead.
 //! - Numbers have 32 bits and go round. A row's age and the mark's age compare rightly as long as
 //!   fewer than 2^31 transactions lie between mark and now; beyond that, and when the server was

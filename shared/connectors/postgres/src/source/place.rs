@@ -70,6 +70,9 @@ pub(crate) struct Blocks {
     pub(crate) step: u64,
     /// Table and row of the last row that was read in the step from `block` on.
     pub(crate) after: Option<(String, String)>,
+    /// The files that the blocks are in; a table that is rewritten gets others.
+    #[serde(default)]
+    pub(crate) files: String,
 }
 
 /// Rows that can be read in one order.
