@@ -1,13 +1,13 @@
 //! Webhooks whose bodies are not what they should be: refused with a reason while the sender
 //! can still do something, a visible failure where only the record is bad.
 
-use model::MapState;
+use model::{FailureStatus, MapState};
 use sample_crm::{SampleCrm, Set};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
 use crate::support::{
-    DEMO, Deployment, HOOK_SECRET, Project, assert_equal, name, send, signed, small_crm,
+    DEMO, Deployment, HOOK_SECRET, Project, assert_equal, name, now, send, signed, small_crm,
 };
 
 async fn loaded(crm: &SampleCrm) -> Deployment {
@@ -168,7 +168,7 @@ fn bad_inside() -> Vec<(String, &'static str)> {
         ),
         (
             r#"{"type":"order.updated","date":{"OrderNo":1}}"#.to_owned(),
-            "field-missing",
+            "malformed-record",
         ),
         (
             r#"{"type":"order.deleted","data":{"OrderId":1}}"#.to_owned(),
@@ -194,9 +194,10 @@ async fn a_record_that_is_bad_inside_is_taken_and_becomes_a_failure() {
     let failures = deployment.failures("orders").await;
     assert_eq!(failures.len(), bodies.len());
     for (body, code) in &bodies {
+        let shows = |raw: &str| body.contains(raw) || raw == format!(r#"["unrecognised",{body}]"#);
         let found = failures
             .iter()
-            .find(|failure| failure.cause.code == *code && body.contains(failure.raw.as_str()));
+            .find(|failure| failure.cause.code == *code && shows(&failure.raw));
         assert!(found.is_some(), "no {code} of {body:.80}");
     }
     assert_eq!(deployment.state("orders").await, MapState::Running);
@@ -207,6 +208,38 @@ async fn a_record_that_is_bad_inside_is_taken_and_becomes_a_failure() {
     .await;
     deployment.settle().await;
     assert_equal(&crm, &deployment.project.warehouse());
+    deployment.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn an_event_without_its_record_is_a_failure_and_never_a_row_of_its_own_fields() {
+    let crm = small_crm().await;
+    let deployment = loaded(&crm).await;
+    let before = deployment.query("SELECT * FROM orders ORDER BY order_no");
+    for (kind, number) in [
+        ("updated", 777_777),
+        ("updated", 100_001),
+        ("deleted", 100_001),
+    ] {
+        // The envelope has all that the map reads, and is not the record.
+        let mut event = crm.row(Set::Orders, "100002").unwrap();
+        event["type"] = json!(format!("order.{kind}"));
+        event["OrderNo"] = json!(number);
+        event["ModifiedAt"] = now(&deployment);
+        send(&deployment, &event).await;
+        deployment.settle().await;
+        let failures = deployment.failures("orders").await;
+        let shown = json!(["unrecognised", event]).to_string();
+        let found = failures.iter().find(|failure| failure.raw == shown);
+        let failure = found.expect("a failure that shows the event");
+        assert_eq!(
+            (failure.cause.code.as_str(), failure.status, &failure.key),
+            ("malformed-record", FailureStatus::Open, &None)
+        );
+    }
+    assert_eq!(deployment.failures("orders").await.len(), 3);
+    let after = deployment.query("SELECT * FROM orders ORDER BY order_no");
+    assert_eq!(after, before);
     deployment.assert_balanced().await;
 }
 

@@ -13,7 +13,7 @@ use mapping::json;
 use model::Op;
 use serde_json::value::RawValue;
 
-use super::{News, keyed, operation};
+use super::{News, keyed, operation, unrecognised};
 use crate::request::Request;
 
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
@@ -45,7 +45,7 @@ pub(super) fn news(request: &Request, map: &Map, webhook: &Webhook) -> Option<Ne
     };
     let (op, raw) = match record(body, map, webhook) {
         Some(raw) => (op, raw),
-        None => (Op::Upsert, request.body.clone()),
+        None => (Op::Upsert, unrecognised(&request.body)),
     };
     Some(News { op, raw, name })
 }

@@ -50,7 +50,7 @@ fn event_news(request: &Request, event: &Bytes, map: &Map, webhook: &Webhook) ->
         name: name.clone(),
     };
     let Some(record) = envelope::record(request, webhook, event) else {
-        return vec![news(Op::Upsert, event.clone())];
+        return vec![news(Op::Upsert, unrecognised(event))];
     };
     let records = match std::str::from_utf8(&record) {
         Ok(list) if list.starts_with('[') => json::elements(&record, list),
@@ -112,8 +112,14 @@ fn with_key(raw: Bytes, map: &Map, webhook: &Webhook) -> Bytes {
         return raw;
     }
     let found = |path: &[String]| json::at(&raw, path).ok().flatten().map(str::to_owned);
-    // Where a key is not where the map says, the failure shows the record as it came.
-    keyed(&raw, map, webhook, found).unwrap_or(raw)
+    keyed(&raw, map, webhook, found).unwrap_or_else(|| unrecognised(&raw))
+}
+
+/// What is no record that the map knows, so that it becomes a failure that shows it. An event
+/// has fields of its own, and one named like the record's key must not be taken for it: in a
+/// list no map finds anything.
+fn unrecognised(event: &[u8]) -> Bytes {
+    [br#"["unrecognised","#, event, b"]"].concat().into()
 }
 
 /// A record with the key fields that `found` finds; `None` when one is missing.

@@ -162,7 +162,7 @@ async fn the_identifier_is_looked_for_where_it_may_be() {
     let nowhere = without(only_output, &["OutputParameters"]);
     assert_eq!(
         queued(&intake(""), &nowhere).await,
-        [(Op::Upsert, nowhere)],
+        [(Op::Upsert, json!(["unrecognised", nowhere]))],
         "it becomes a failure that shows the context"
     );
 }

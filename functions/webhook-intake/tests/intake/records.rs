@@ -23,6 +23,11 @@ fn upsert(raw: &str) -> (Op, String) {
     (Op::Upsert, raw.to_owned())
 }
 
+/// What holds no record: a list, in which no map finds a key.
+fn unrecognised(raw: &str) -> (Op, String) {
+    upsert(&format!(r#"["unrecognised",{raw}]"#))
+}
+
 #[tokio::test]
 async fn a_record_is_queued_as_it_was_sent() {
     let plain = intake("");
@@ -47,12 +52,13 @@ async fn a_body_without_the_record_becomes_a_failure_that_shows_it() {
     for body in [
         r#"{"data":null}"#,
         r#"{"data":{"other":1}}"#,
+        r#"{"id":"msg_1","modified":"2026-01-01","data":{}}"#,
         r#"{"data":[{"object":{"id":1}}]}"#,
         r#""text""#,
         "null",
         "7",
     ] {
-        assert_eq!(queued(&deeper, body).await, [upsert(body)]);
+        assert_eq!(queued(&deeper, body).await, [unrecognised(body)]);
     }
     assert_eq!(
         queued(&deeper, r#"{"data":{"object":null}}"#).await,
@@ -120,9 +126,16 @@ async fn key_fields_with_other_names_get_their_own_and_nothing_is_lost() {
     let other = r#"{"data":{"meta":{"object_id":"b"},"id":"a"}}"#;
     let expected = r#"{"id":"b","meta":{"object_id":"b"}}"#;
     assert_eq!(queued(&renamed, other).await, [upsert(expected)]);
-    let without = r#"{"id":"a"}"#;
-    let body = format!(r#"{{"data":{without}}}"#);
-    assert_eq!(queued(&renamed, &body).await, [upsert(without)]);
+}
+
+#[tokio::test]
+async fn a_record_without_its_key_has_no_other() {
+    let renamed = intake(", record: data, key: { id: meta.object_id }");
+    // Its own `id` is not what the map calls so, or the map would not say where to look.
+    for without in [r#"{"id":"a"}"#, r#"{"meta":{"id":"a"}}"#, "7"] {
+        let body = format!(r#"{{"data":{without}}}"#);
+        assert_eq!(queued(&renamed, &body).await, [unrecognised(without)]);
+    }
 }
 
 #[tokio::test]
