@@ -21,6 +21,7 @@ mod postgres;
 mod preflight;
 mod processes;
 mod repair;
+mod repeats;
 mod rest;
 mod senders;
 mod support;

@@ -1,35 +1,23 @@
 //! What `apply` reports.
 
 use aws_lambda_events::sqs::SqsMessage;
-use model::{Failure, FailureReport, FailureStatus, Outcome, Resolution, Resolved};
+use model::{Failure, FailureId, FailureReport, FailureStatus, Outcome, Resolution, Resolved};
 use ports::{CheckpointError, FailureFilter, Stored};
 
 use crate::{Retry, RetryError};
 
 /// Attempts at a compare-and-set before the message is given back.
 const ATTEMPTS: usize = 10;
-/// Failures among which one of the same record is looked for.
-const TWINS: usize = 200;
-
-/// Whether two records are the same but for annotations, which differ with the request.
-fn same_record(a: &str, b: &str) -> bool {
-    let plain = |text: &str| -> Option<serde_json::Map<String, serde_json::Value>> {
-        let mut record: serde_json::Map<_, _> = serde_json::from_str(text).ok()?;
-        record.retain(|name, _| !name.contains('@'));
-        Some(record)
-    };
-    a == b || plain(a).is_some_and(|a| plain(b) == Some(a))
-}
-
-/// A change that says nothing beside a failure that is kept of it.
-fn said_before(failure: &Failure, twin: &Failure) -> Failure {
+/// A change that says nothing beside a failure that is kept of it. The record is kept there.
+fn said_before(failure: &Failure, twin: FailureId) -> Failure {
     Failure {
         status: FailureStatus::Resolved,
         resolution: Some(Resolution {
             outcome: Outcome::Unchanged,
             at: failure.last,
-            reason: Some(format!("it says the same as failure {}", twin.id)),
+            reason: Some(format!("it says the same as failure {twin}")),
         }),
+        raw: String::new(),
         ..failure.clone()
     }
 }
@@ -69,7 +57,7 @@ impl Retry {
         let mut first: Vec<Failure> = Vec::with_capacity(failures.len());
         for failure in &failures {
             first.push(match self.twin(failure).await? {
-                Some(twin) => said_before(failure, &twin),
+                Some(twin) => said_before(failure, twin),
                 None => self.scheduled(failure.clone()),
             });
         }
@@ -82,22 +70,35 @@ impl Retry {
         Ok(())
     }
 
-    /// A failure that is kept already of the same record in the same state: a source that is
-    /// read with an overlap brings a bad record again and again.
-    async fn twin(&self, failure: &Failure) -> Result<Option<Failure>, RetryError> {
-        let group = failure.key.is_none().then(|| failure.fingerprint.clone());
+    /// A failure that is kept already of the same news: a source that is read with an overlap
+    /// brings a bad record again and again. One that is being tried is none: its attempt may
+    /// have read what was there before.
+    async fn twin(&self, failure: &Failure) -> Result<Option<FailureId>, RetryError> {
         let filter = FailureFilter {
             map: Some(failure.map.clone()),
-            key: failure.key.clone(),
-            fingerprint: group,
-            ..FailureFilter::unresolved()
+            status: vec![FailureStatus::Open, FailureStatus::Waiting],
+            news: Some(failure.news()),
+            ..FailureFilter::default()
         };
-        let known = self.failures.query(&filter, None, TWINS).await?;
-        let mut known = known.failures.into_iter().map(|stored| stored.value);
-        Ok(known.find(|known| {
-            let original = known.original.as_ref().unwrap_or(&known.raw);
-            known.id != failure.id && known.op == failure.op && same_record(original, &failure.raw)
-        }))
+        let known = self.failures.query(&filter, None, 2).await?.failures;
+        let Some(twin) = known.into_iter().find(|one| one.value.id != failure.id) else {
+            return Ok(None);
+        };
+        let id = twin.value.id;
+        if twin.value.observed >= failure.observed {
+            return Ok(Some(id));
+        }
+        // It speaks for both from now on, and what came between them must not supersede it.
+        let later = Failure {
+            observed: failure.observed,
+            ..twin.value
+        };
+        match self.failures.put(Some(twin.revision), &later).await {
+            Ok(_) => Ok(Some(id)),
+            // It is being tried now, or has ended.
+            Err(CheckpointError::Conflict { .. }) => Ok(None),
+            Err(CheckpointError::Store(error)) => Err(error.into()),
+        }
     }
 
     /// A failure that is known. If it was being tried, this is how that ended; otherwise its

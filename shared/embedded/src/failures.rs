@@ -42,13 +42,14 @@ fn write(
     let sql = match expected {
         None => {
             "INSERT INTO failures VALUES (:id, :revision, :map, :key, :class, :fingerprint, :status, :run,
-             :weight, :first, :last, :due, :outcome, :ended, :record)
+             :weight, :first, :last, :due, :outcome, :ended, :record, :news)
              ON CONFLICT DO NOTHING"
         }
         Some(_) => {
             "UPDATE failures SET revision = :revision, map = :map, key = :key, class = :class,
              fingerprint = :fingerprint, status = :status, run = :run, weight = :weight, first = :first,
-             last = :last, due = :due, outcome = :outcome, ended = :ended, record = :record
+             last = :last, due = :due, outcome = :outcome, ended = :ended, record = :record,
+             news = :news
              WHERE id = :id AND revision = :expected"
         }
     };
@@ -72,6 +73,7 @@ fn write(
         ),
         (":ended", Box::new(ended.map(|end| end.at.as_microsecond()))),
         (":record", Box::new(record)),
+        (":news", Box::new(failure.news())),
     ];
     if let Some(Revision(expected)) = expected {
         params.push((":expected", Box::new(expected)));
@@ -110,6 +112,7 @@ fn conditions(filter: &FailureFilter) -> (String, Vec<Box<dyn ToSql + Send>>) {
             .run
             .map(|run| -> Box<dyn ToSql + Send> { Box::new(run.as_uuid()) }),
     );
+    equals("news", filter.news.as_deref().map(text));
     if !filter.status.is_empty() {
         let marks = vec!["?"; filter.status.len()].join(", ");
         sql.push_str(" AND status IN (");

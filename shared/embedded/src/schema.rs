@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// One entry per version of the file; a file is brought up to date step by step.
-const STEPS: [&str; CURRENT as usize] = [STEP_1];
+const STEPS: [&str; CURRENT as usize] = [STEP_1, STEP_2];
 
 const STEP_1: &str = "
 CREATE TABLE messages (
@@ -113,8 +113,14 @@ CREATE TABLE links (
 ) STRICT, WITHOUT ROWID;
 ";
 
+// Failures from before have no digest: their next repetition becomes one more failure, once.
+const STEP_2: &str = "
+ALTER TABLE failures ADD COLUMN news TEXT;
+CREATE INDEX failures_by_news ON failures (map, news);
+";
+
 /// The version this code reads and writes.
-pub(crate) const CURRENT: u32 = 1;
+pub(crate) const CURRENT: u32 = 2;
 
 /// Brings the file up to date. Returns the file's version if it is newer than this code.
 pub(crate) fn migrate(db: &mut Connection) -> rusqlite::Result<Option<u32>> {

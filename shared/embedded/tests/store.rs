@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use model::{QueueName, RunId};
 use ports::{
     Checkpoints, Clock, Consumer, Dedupe, Ledger, Outgoing, Queue, Sent,
-    testing::{ManualClock, map_name, pack_entry},
+    testing::{ManualClock, failure, map_name, pack_entry},
 };
 
 fn open(folder: &std::path::Path, clock: &Arc<ManualClock>) -> Store {
@@ -168,6 +168,29 @@ async fn a_file_of_a_newer_version_is_left_alone() {
         matches!(refused, OpenError::Newer { found: 99, .. }),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn a_file_of_an_older_version_is_brought_up_to_date_with_all_that_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let map = map_name("customers");
+    let known = failure(1, &map, RunId::live(&map));
+    let failures = || -> Arc<dyn ports::Failures> { Arc::new(open(folder.path(), &clock)) };
+    let first = failures().put_new(std::slice::from_ref(&known)).await;
+    assert_eq!(first.unwrap(), [true]);
+    let db = rusqlite::Connection::open(folder.path().join("syncline.db")).unwrap();
+    db.execute_batch(
+        "DROP INDEX failures_by_news; ALTER TABLE failures DROP COLUMN news;
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    let failures = failures();
+    let newer = failure(2, &map, RunId::live(&map));
+    let new = failures.put_new(&[known.clone(), newer]).await.unwrap();
+    assert_eq!(new, [false, true]);
+    let stored = failures.get(known.id).await.unwrap().unwrap();
+    assert_eq!(stored.value, known);
 }
 
 #[tokio::test]

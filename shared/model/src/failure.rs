@@ -1,9 +1,10 @@
 //! Changes that could not be applied, kept whole.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::{Change, ErrorClass, FailureId, MapName, Op, Origin, Outcome, RunId, TraceId};
@@ -202,6 +203,28 @@ impl Failure {
     /// The code of failures that are whole queue messages.
     pub const UNREADABLE: &str = "unreadable-message";
 
+    /// Digest of the news as it came: two failures of one map with the same digest say the
+    /// same. Annotations are left out, because they differ with the request.
+    #[must_use]
+    pub fn news(&self) -> String {
+        let record = self.original.as_ref().unwrap_or(&self.raw);
+        let mut hash = Sha256::new();
+        hash.update([self.op as u8]);
+        match serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(record) {
+            Ok(fields) => {
+                let said = fields.iter().filter(|(name, _)| !name.contains('@'));
+                for (name, value) in said {
+                    for part in [name.as_ref(), value.get()] {
+                        hash.update(part.len().to_le_bytes());
+                        hash.update(part);
+                    }
+                }
+            }
+            Err(_) => hash.update(record),
+        }
+        hex::encode(&hash.finalize()[..16])
+    }
+
     /// The change to try again.
     #[must_use]
     pub fn to_change(&self) -> Change {
@@ -276,6 +299,60 @@ pub struct AuditEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn failure(op: Op, raw: &str) -> Failure {
+        let map = MapName::new("customers").unwrap();
+        let cause = Cause::new(ErrorClass::Mapping, "field-missing", "");
+        Failure {
+            id: FailureId::of_message(raw),
+            key: None,
+            op,
+            origin: Origin::Webhook,
+            fingerprint: Fingerprint::of(&map, &cause),
+            cause,
+            weight: 1,
+            run: RunId::live(&map),
+            map,
+            generation: 0,
+            map_version: String::new(),
+            trace: None,
+            attempts: 1,
+            first: Timestamp::UNIX_EPOCH,
+            last: Timestamp::UNIX_EPOCH,
+            observed: 0,
+            due: None,
+            status: FailureStatus::Open,
+            raw: raw.to_owned(),
+            original: None,
+            resolution: None,
+        }
+    }
+
+    #[test]
+    fn news_is_the_same_whatever_its_annotations_and_their_order() {
+        let news = |raw: &str| failure(Op::Upsert, raw).news();
+        let plain = news(r#"{"id":1,"sum":12345678901234567.89}"#);
+        for same in [
+            r#"{ "sum" : 12345678901234567.89, "id": 1 }"#,
+            r#"{"@odata.etag":"W/\"7\"","id":1,"sum@odata.type":"x","sum":12345678901234567.89}"#,
+        ] {
+            assert_eq!(news(same), plain, "{same}");
+        }
+        for other in [
+            r#"{"id":1,"sum":12345678901234567.88}"#,
+            r#"{"id":1}"#,
+            r#"{"id":"1","sum":12345678901234567.89}"#,
+            r#"[{"id":1,"sum":12345678901234567.89}]"#,
+            "no record",
+        ] {
+            assert_ne!(news(other), plain, "{other}");
+        }
+        let touch = failure(Op::Touch, r#"{"id":1,"sum":12345678901234567.89}"#);
+        assert_ne!(touch.news(), plain);
+        let mut edited = failure(Op::Upsert, "{}");
+        edited.original = Some(r#"{"id":1,"sum":12345678901234567.89}"#.into());
+        assert_eq!(edited.news(), plain, "a person has corrected it");
+    }
 
     #[test]
     fn one_cause_is_one_group_whatever_the_values() {

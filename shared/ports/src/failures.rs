@@ -25,6 +25,8 @@ pub struct FailureFilter {
     pub key: Option<String>,
     /// Of this run.
     pub run: Option<RunId>,
+    /// With this news, see [`Failure::news`].
+    pub news: Option<String>,
 }
 
 impl FailureFilter {
@@ -56,6 +58,10 @@ impl FailureFilter {
                 .as_ref()
                 .is_none_or(|key| failure.key.as_ref() == Some(key))
             && self.run.is_none_or(|run| run == failure.run)
+            && self
+                .news
+                .as_ref()
+                .is_none_or(|news| *news == failure.news())
     }
 }
 

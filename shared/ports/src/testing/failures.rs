@@ -111,6 +111,10 @@ pub async fn finds_by_every_filter<F: Failures>(store: &F) {
             ..of_a.clone()
         },
         FailureFilter {
+            news: Some(all[6].news()),
+            ..of_a.clone()
+        },
+        FailureFilter {
             fingerprint: Some(all[7].fingerprint.clone()),
             ..FailureFilter::default()
         },

@@ -1,0 +1,159 @@
+//! News that fails and comes again: what says the same is kept once, and what does not is never
+//! taken for it.
+
+use std::time::Duration;
+
+use model::{FailureReport, FailureStatus, Op, QueueName};
+use operations::Selection;
+use ports::FailureFilter;
+use sample_crm::SampleCrm;
+use serde_json::json;
+
+use crate::support::{Deployment, Project, name, small_crm};
+
+/// Webhooks without a version, so that a row is as new as its arrival.
+const MAP: &str = "\
+connections:
+  crm: { kind: odata, url: {url} }
+  warehouse: { kind: sqlite, url: warehouse.db }
+maps:
+  orders:
+    from: { stream: crm.Orders, key: OrderNo }
+    to: { stream: warehouse.orders, key: order_no }
+    fields: { order_no: OrderNo, status: Status }
+    webhook:
+      endpoint: crm
+      scheme: unsigned
+      allow_unsigned: true
+      event: type
+      ops: { thin: touch, full: upsert }
+      record: data
+";
+
+/// The target refuses rows in the state `A`.
+const REFUSING: &str = "
+CREATE TRIGGER inserted BEFORE INSERT ON orders WHEN NEW.status = 'A'
+BEGIN SELECT RAISE(ABORT, 'not now'); END;
+CREATE TRIGGER updated BEFORE UPDATE ON orders WHEN NEW.status = 'A'
+BEGIN SELECT RAISE(ABORT, 'not now'); END;";
+
+async fn refusing() -> (SampleCrm, Deployment) {
+    let crm = small_crm().await;
+    let deployment = Deployment::open(Project::new(&MAP.replace("{url}", &crm.url())));
+    let map = name("orders");
+    let operations = &deployment.home.operations;
+    operations.start_without_load(&map).await.unwrap();
+    deployment.prepare_target(&map).await;
+    deployment
+        .project
+        .warehouse()
+        .execute_batch(REFUSING)
+        .unwrap();
+    (crm, deployment)
+}
+
+/// Sends an event a second after the last one.
+async fn send(deployment: &Deployment, kind: &str, data: serde_json::Value) {
+    deployment.clock.advance(Duration::from_secs(1));
+    let event = json!({ "type": kind, "data": data }).to_string();
+    let (status, answer) = deployment.post("crm", &[], event.as_bytes()).await;
+    assert_eq!(status, 202, "{answer}");
+}
+
+async fn order(deployment: &Deployment, state: &str) {
+    let row = json!({ "OrderNo": 700_001, "Status": state });
+    send(deployment, "full", row).await;
+    deployment.settle().await;
+}
+
+fn unresolved() -> Selection {
+    Selection::Matching(FailureFilter::unresolved())
+}
+
+#[tokio::test]
+async fn a_state_that_comes_back_while_its_failure_waits_wins_over_what_was_between() {
+    let (_crm, deployment) = refusing().await;
+    for state in ["A", "B", "A"] {
+        order(&deployment, state).await;
+    }
+    let failures = deployment.failures("orders").await;
+    assert_eq!(failures.len(), 1, "both say the same");
+    let landed = deployment.query("SELECT status FROM orders");
+    assert_eq!(landed, [["B"]]);
+    deployment.assert_balanced().await;
+
+    let warehouse = deployment.project.warehouse();
+    warehouse
+        .execute_batch("DROP TRIGGER inserted; DROP TRIGGER updated;")
+        .unwrap();
+    let operations = &deployment.home.operations;
+    operations.retry_failures(&unresolved()).await.unwrap();
+    deployment.run_dry().await;
+    let landed = deployment.query("SELECT status FROM orders");
+    assert_eq!(landed, [["A"]], "it is what the source said last");
+    assert_eq!(deployment.failures("orders").await, []);
+    deployment.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn what_fails_while_the_same_is_being_tried_stands_for_itself() {
+    let (crm, deployment) = refusing().await;
+    crm.write(sample_crm::Set::Orders, "100001", &json!({ "Status": "A" }));
+    send(&deployment, "thin", json!({ "OrderNo": 100_001 })).await;
+    deployment.settle().await;
+    let first = deployment.failures("orders").await.remove(0);
+    assert_eq!((first.op, first.status), (Op::Touch, FailureStatus::Open));
+    let operations = &deployment.home.operations;
+    operations.retry_failures(&unresolved()).await.unwrap();
+    // The job is done, and the attempt is on its way: it may have read the source already.
+    local::deliver_visible(&deployment.home).await;
+    let tried = deployment.failures("orders").await.remove(0);
+    assert_eq!(tried.status, FailureStatus::Retrying);
+
+    let mut second = first.clone();
+    second.id = model::FailureId::of_message("the next touch");
+    second.observed += 1_000_000;
+    let report = FailureReport::Failed {
+        failures: vec![second.clone()],
+    };
+    let map = name("orders");
+    let sent = operations.outbox.send(
+        QueueName::Failures,
+        Some(&map),
+        "second",
+        &report,
+        Duration::ZERO,
+    );
+    sent.await.unwrap();
+    deployment.settle().await;
+    let ids: Vec<_> = deployment.failures("orders").await;
+    assert!(
+        ids.iter().any(|failure| failure.id == second.id),
+        "the second touch is gone: {ids:#?}"
+    );
+}
+
+#[tokio::test]
+async fn what_comes_again_is_known_among_however_many_failures_without_a_key() {
+    let (_crm, deployment) = refusing().await;
+    for number in 0..200 {
+        send(&deployment, "full", json!(number.to_string())).await;
+    }
+    deployment.settle().await;
+    send(&deployment, "full", json!("200")).await;
+    deployment.settle().await;
+    assert_eq!(deployment.failures("orders").await.len(), 201);
+    send(&deployment, "full", json!("200")).await;
+    deployment.settle().await;
+    assert_eq!(deployment.failures("orders").await.len(), 201);
+    deployment.assert_balanced().await;
+    // What says nothing new needs no second copy of the record.
+    let ended = FailureFilter {
+        status: vec![FailureStatus::Resolved],
+        ..FailureFilter::default()
+    };
+    let failures = &deployment.home.operations.failures;
+    let ended = failures.query(&ended, None, 10).await.unwrap().failures;
+    let raw: Vec<&str> = ended.iter().map(|one| one.value.raw.as_str()).collect();
+    assert_eq!(raw, [""]);
+}
