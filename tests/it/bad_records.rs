@@ -355,7 +355,7 @@ async fn a_huge_record_travels_beside_the_queue_and_leaves_nothing_there() {
     );
     assert!(failures[0].raw.len() > 1_500_000, "it is kept whole");
 
-    let merge = operations::Edit::Merge(json!({ "Currency": "EUR" }));
+    let merge = operations::Edit::merge(r#"{"Currency":"EUR"}"#).unwrap();
     let one = operations::Selection::One(failures[0].id.to_string());
     let operations = &deployment.home.operations;
     operations.edit_failures(&one, &merge).await.unwrap();

@@ -10,6 +10,7 @@ mod bad_sources;
 mod bad_targets;
 mod cap;
 mod commands;
+mod corrections;
 mod crash;
 mod events;
 mod flows;

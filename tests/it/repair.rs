@@ -8,7 +8,7 @@ use model::{
 use operations::{Edit, OperationError, Selection};
 use ports::{FailureFilter, Outgoing, PackEntry};
 use sample_crm::{SampleCrm, Set};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::{
@@ -180,12 +180,8 @@ async fn a_message_of_a_newer_version_is_kept_and_opened_when_it_can_be_read() {
     deployment.assert_balanced().await;
 
     // What an update would do: the message can be read, and one of its records is bad.
-    let known =
-        serde_json::from_value(json!([{ "op": "replace", "path": "/type", "value": "pack.v1" }]));
-    operations
-        .edit_failures(&one, &Edit::Patch(known.unwrap()))
-        .await
-        .unwrap();
+    let known = Edit::patch(r#"[{"op":"replace","path":"/type","value":"pack.v1"}]"#).unwrap();
+    operations.edit_failures(&one, &known).await.unwrap();
     operations.retry_failures(&one).await.unwrap();
     deployment.run_dry().await;
     let failures = deployment.failures("orders").await;
@@ -221,7 +217,7 @@ async fn a_correction_that_does_not_fit_changes_nothing() {
     let (_crm, deployment) = with_failures().await;
     let operations = &deployment.home.operations;
     let before = deployment.failures("orders").await;
-    let patch = |patch| Edit::Patch(serde_json::from_value(patch).unwrap());
+    let patch = |patch: Value| Edit::patch(&patch.to_string()).unwrap();
     let fits_none = [
         json!([{ "op": "replace", "path": "/Nothing/here", "value": 1 }]),
         json!([{ "op": "test", "path": "/Currency", "value": "Groschen" }]),
@@ -263,7 +259,7 @@ async fn retry_takes_one_and_only_that() {
         Selection::One(id.clone()),
         Selection::One(id[..13].to_owned()),
     );
-    let merge = Edit::Merge(json!({ "Currency": "EUR", "Total": 1 }));
+    let merge = Edit::merge(r#"{"Currency":"EUR","Total":1}"#).unwrap();
     operations.edit_failures(&one, &merge).await.unwrap();
     assert_eq!(operations.retry_failures(&short).await.unwrap().len(), 1);
     deployment.run_dry().await;
@@ -290,8 +286,15 @@ async fn retry_takes_a_group_or_what_matches_or_all() {
         fingerprint: Some(groups[0].group.clone()),
         ..FailureFilter::unresolved()
     });
-    let short = Edit::Merge(json!({ "Email": "short@example.com" }));
-    assert_eq!(operations.edit_failures(&group, &short).await.unwrap(), 3);
+    let short = Edit::merge(r#"{"Email":"short@example.com"}"#).unwrap();
+    assert_eq!(
+        operations
+            .edit_failures(&group, &short)
+            .await
+            .unwrap()
+            .count,
+        3
+    );
     assert_eq!(operations.retry_failures(&group).await.unwrap().len(), 3);
     deployment.run_dry().await;
     assert_eq!(count(&deployment, of("contacts")).await, 0);
@@ -300,8 +303,15 @@ async fn retry_takes_a_group_or_what_matches_or_all() {
         class: Some(ErrorClass::Mapping),
         ..of("accounts")
     });
-    let named = Edit::Merge(json!({ "Name": "Nameless" }));
-    assert_eq!(operations.edit_failures(&mapping, &named).await.unwrap(), 3);
+    let named = Edit::merge(r#"{"Name":"Nameless"}"#).unwrap();
+    assert_eq!(
+        operations
+            .edit_failures(&mapping, &named)
+            .await
+            .unwrap()
+            .count,
+        3
+    );
     assert_eq!(operations.retry_failures(&mapping).await.unwrap().len(), 3);
     deployment.run_dry().await;
     assert_eq!(count(&deployment, of("accounts")).await, 0);
@@ -338,7 +348,8 @@ async fn discarding_wants_a_reason_and_keeps_the_books() {
         operations
             .discard_failures(&all(), "agreed with sales")
             .await
-            .unwrap(),
+            .unwrap()
+            .count,
         9
     );
     assert_eq!(count(&deployment, FailureFilter::unresolved()).await, 0);

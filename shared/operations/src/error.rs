@@ -86,6 +86,16 @@ pub enum OperationError {
     Contended(String),
 }
 
+impl OperationError {
+    /// Whether it is about one failure, so that others can be gone on with.
+    pub(crate) fn is_of_one(&self) -> bool {
+        matches!(
+            self,
+            Self::Status { .. } | Self::Patch { .. } | Self::Contended(_)
+        )
+    }
+}
+
 impl From<CheckpointError> for OperationError {
     fn from(error: CheckpointError) -> Self {
         match error {

@@ -11,7 +11,7 @@ use ports::{FailureFilter, Stored};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{OperationError, Operations};
+use crate::{Edit, OperationError, Operations};
 
 /// Which failures an operation is about.
 #[derive(Debug, Clone)]
@@ -22,13 +22,10 @@ pub enum Selection {
     Matching(FailureFilter),
 }
 
-/// A correction of a record.
-#[derive(Debug, Clone)]
-pub enum Edit {
-    /// JSON Patch (RFC 6902).
-    Patch(json_patch::Patch),
-    /// JSON Merge Patch (RFC 7396).
-    Merge(Value),
+impl Selection {
+    fn is_one(&self) -> bool {
+        matches!(self, Self::One(_))
+    }
 }
 
 /// A group of failures with one cause, for people.
@@ -99,6 +96,55 @@ impl From<Failure> for FailureView {
             last: failure.last,
             due: failure.due,
         }
+    }
+}
+
+/// What became of failures that were to be changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Changed {
+    /// How many were changed.
+    pub count: u64,
+    /// How many were left as they are: they are being tried, have ended, or were changed by
+    /// somebody else at the same time.
+    pub skipped: u64,
+}
+
+impl Changed {
+    /// What the audit log says of it.
+    fn detail(self, mut detail: Value) -> Value {
+        detail["count"] = self.count.into();
+        if self.skipped > 0 {
+            detail["skipped"] = self.skipped.into();
+        }
+        detail
+    }
+}
+
+/// Chosen failures, page by page: together they may be larger than memory.
+struct Pages<'s> {
+    operations: &'s Operations,
+    selection: &'s Selection,
+    after: Option<String>,
+    ended: bool,
+}
+
+impl Pages<'_> {
+    async fn next(&mut self) -> Result<Option<Vec<Stored<Failure>>>, OperationError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let filter = match self.selection {
+            Selection::One(id) => {
+                self.ended = true;
+                return Ok(Some(vec![self.operations.find(id).await?]));
+            }
+            Selection::Matching(filter) => filter,
+        };
+        let failures = &self.operations.failures;
+        let page = failures.query(filter, self.after.as_deref(), PAGE).await?;
+        self.ended = page.next.is_none();
+        self.after = page.next;
+        Ok(Some(page.failures))
     }
 }
 
@@ -183,21 +229,12 @@ impl Operations {
         }
     }
 
-    async fn select(&self, selection: &Selection) -> Result<Vec<Stored<Failure>>, OperationError> {
-        match selection {
-            Selection::One(id) => Ok(vec![self.find(id).await?]),
-            Selection::Matching(filter) => {
-                let mut all = Vec::new();
-                let mut after: Option<String> = None;
-                loop {
-                    let page = self.failures.query(filter, after.as_deref(), PAGE).await?;
-                    all.extend(page.failures);
-                    after = page.next;
-                    if after.is_none() {
-                        return Ok(all);
-                    }
-                }
-            }
+    fn pages<'s>(&'s self, selection: &'s Selection) -> Pages<'s> {
+        Pages {
+            operations: self,
+            selection,
+            after: None,
+            ended: false,
         }
     }
 
@@ -206,108 +243,157 @@ impl Operations {
         &self,
         selection: &Selection,
     ) -> Result<Vec<FailureId>, OperationError> {
-        let chosen = self.select(selection).await?;
-        if let (Selection::One(_), [only]) = (selection, &chosen[..]) {
-            waiting(&only.value)?;
-        }
-        let ids: Vec<FailureId> = chosen
-            .iter()
-            .filter(|stored| waiting(&stored.value).is_ok())
-            .map(|stored| stored.value.id)
-            .collect();
-        for some in ids.chunks(PAGE) {
-            let job = RetryJob::Replay {
-                failures: some.to_vec(),
+        let mut sent = Vec::new();
+        let done = self.send_round(selection, &mut sent).await;
+        self.audit_all(
+            &done,
+            !sent.is_empty(),
+            "failures.retry",
+            selection,
+            || json!({ "count": sent.len() }),
+        )
+        .await?;
+        done.map(|()| sent)
+    }
+
+    async fn send_round(
+        &self,
+        selection: &Selection,
+        sent: &mut Vec<FailureId>,
+    ) -> Result<(), OperationError> {
+        let mut pages = self.pages(selection);
+        while let Some(page) = pages.next().await? {
+            let mut failures = Vec::with_capacity(page.len());
+            for stored in page {
+                match waiting(&stored.value) {
+                    Ok(()) => failures.push(stored.value.id),
+                    Err(error) if selection.is_one() => return Err(error),
+                    Err(_) => {}
+                }
+            }
+            let Some(first) = failures.first() else {
+                continue;
             };
-            let name = some.first().map_or_else(String::new, ToString::to_string);
+            let name = first.to_string();
+            sent.extend(&failures);
+            let job = RetryJob::Replay { failures };
             self.outbox
                 .send(QueueName::Retries, None, &name, &job, Duration::ZERO)
                 .await?;
         }
-        self.audit(
-            "failures.retry",
-            subject(selection),
-            json!({ "count": ids.len() }),
-        )
-        .await?;
-        Ok(ids)
+        Ok(())
     }
 
-    /// Corrects the records of failures; returns how many. They wait for a retry afterwards.
+    /// Corrects the records of failures. They wait for a retry afterwards. A correction that
+    /// does not fit one of them may be meant for others, so it is refused before any is
+    /// changed.
     pub async fn edit_failures(
         &self,
         selection: &Selection,
         edit: &Edit,
-    ) -> Result<u64, OperationError> {
-        let chosen = self.select(selection).await?;
-        let mut corrected = Vec::with_capacity(chosen.len());
-        // All or none: a correction that does not fit one of a group may be meant for another.
-        for stored in chosen {
-            waiting(&stored.value)?;
-            let raw = apply_edit(&stored.value, edit)?;
-            corrected.push((stored, raw));
+    ) -> Result<Changed, OperationError> {
+        let mut pages = self.pages(selection);
+        while let Some(page) = pages.next().await? {
+            for stored in page {
+                match waiting(&stored.value) {
+                    Ok(()) => drop(corrected(stored.value, edit)?),
+                    Err(error) if selection.is_one() => return Err(error),
+                    Err(_) => {}
+                }
+            }
         }
-        let count = corrected.len() as u64;
-        for (stored, raw) in corrected {
-            let failure = stored.value;
-            let original = failure
-                .original
-                .clone()
-                .or_else(|| Some(failure.raw.clone()));
-            let edited = Failure {
-                raw,
-                original,
-                status: FailureStatus::Open,
-                due: None,
-                ..failure
-            };
-            self.failures.put(Some(stored.revision), &edited).await?;
-        }
-        let detail = match edit {
-            Edit::Patch(patch) => json!({ "patch": patch, "count": count }),
-            Edit::Merge(merge) => json!({ "merge": merge, "count": count }),
-        };
-        self.audit("failures.edit", subject(selection), detail)
-            .await?;
-        Ok(count)
+        let (kind, said) = edit.said();
+        let detail = json!({ kind: said });
+        self.change_all("failures.edit", selection, detail, |failure| {
+            corrected(failure, edit)
+        })
+        .await
     }
 
-    /// Gives failures up, for a reason; returns how many.
+    /// Gives failures up, for a reason.
     pub async fn discard_failures(
         &self,
         selection: &Selection,
         reason: &str,
-    ) -> Result<u64, OperationError> {
+    ) -> Result<Changed, OperationError> {
         if reason.trim().is_empty() {
             return Err(OperationError::NoReason);
         }
-        let chosen = self.select(selection).await?;
-        let mut count = 0;
-        for stored in chosen {
-            if waiting(&stored.value).is_err() {
-                if matches!(selection, Selection::One(_)) {
-                    waiting(&stored.value)?;
-                }
-                continue;
-            }
+        let detail = json!({ "reason": reason });
+        self.change_all("failures.discard", selection, detail, |failure| {
             let resolution = Resolution {
                 outcome: Outcome::Failed,
                 at: self.clock.now(),
                 reason: Some(reason.to_owned()),
             };
-            let discarded = Failure {
+            Ok(Failure {
                 status: FailureStatus::Discarded,
                 due: None,
                 resolution: Some(resolution),
-                ..stored.value
-            };
-            self.failures.put(Some(stored.revision), &discarded).await?;
-            count += 1;
+                ..failure
+            })
+        })
+        .await
+    }
+
+    /// Changes failures and says so in the audit log, also where an error ends it early.
+    async fn change_all(
+        &self,
+        action: &str,
+        selection: &Selection,
+        detail: Value,
+        change: impl Fn(Failure) -> Result<Failure, OperationError> + Send + Sync,
+    ) -> Result<Changed, OperationError> {
+        let mut changed = Changed::default();
+        let done = self.change_each(selection, &mut changed, change).await;
+        self.audit_all(&done, changed.count > 0, action, selection, || {
+            changed.detail(detail)
+        })
+        .await?;
+        done.map(|()| changed)
+    }
+
+    async fn change_each(
+        &self,
+        selection: &Selection,
+        changed: &mut Changed,
+        change: impl Fn(Failure) -> Result<Failure, OperationError> + Send + Sync,
+    ) -> Result<(), OperationError> {
+        let mut pages = self.pages(selection);
+        while let Some(page) = pages.next().await? {
+            for Stored { value, revision } in page {
+                let next = waiting(&value).and_then(|()| change(value));
+                let put = match next {
+                    Ok(next) => {
+                        let put = self.failures.put(Some(revision), &next).await;
+                        put.map(|_| ()).map_err(OperationError::from)
+                    }
+                    Err(error) => Err(error),
+                };
+                match put {
+                    Ok(()) => changed.count += 1,
+                    Err(error) if selection.is_one() || !error.is_of_one() => return Err(error),
+                    Err(_) => changed.skipped += 1,
+                }
+            }
         }
-        let detail = json!({ "reason": reason, "count": count });
-        self.audit("failures.discard", subject(selection), detail)
-            .await?;
-        Ok(count)
+        Ok(())
+    }
+
+    /// Writes the audit log of what was done to failures: when it was done to the end, or at
+    /// least something was.
+    async fn audit_all(
+        &self,
+        done: &Result<(), OperationError>,
+        some: bool,
+        action: &str,
+        selection: &Selection,
+        detail: impl FnOnce() -> Value + Send,
+    ) -> Result<(), OperationError> {
+        if done.is_ok() || some {
+            self.audit(action, subject(selection), detail()).await?;
+        }
+        Ok(())
     }
 
     /// The newest entries of the audit log.
@@ -330,17 +416,20 @@ fn waiting(failure: &Failure) -> Result<(), OperationError> {
     })
 }
 
-fn apply_edit(failure: &Failure, edit: &Edit) -> Result<String, OperationError> {
-    let bad = |error: &dyn std::fmt::Display| OperationError::Patch {
-        id: failure.id,
-        why: error.to_string(),
-    };
-    let mut record: Value = serde_json::from_str(&failure.raw).map_err(|error| bad(&error))?;
-    match edit {
-        Edit::Patch(patch) => json_patch::patch(&mut record, patch).map_err(|error| bad(&error))?,
-        Edit::Merge(merge) => json_patch::merge(&mut record, merge),
-    }
-    Ok(record.to_string())
+fn corrected(failure: Failure, edit: &Edit) -> Result<Failure, OperationError> {
+    let raw = edit
+        .apply(&failure.raw)
+        .map_err(|why| OperationError::Patch {
+            id: failure.id,
+            why,
+        })?;
+    Ok(Failure {
+        original: failure.original.or(Some(failure.raw)),
+        raw,
+        status: FailureStatus::Open,
+        due: None,
+        ..failure
+    })
 }
 
 fn subject(selection: &Selection) -> String {

@@ -4,6 +4,7 @@
 //! and one in the cloud; the command line and the console only show it.
 
 mod control;
+mod edit;
 mod error;
 mod failures;
 mod status;
@@ -16,8 +17,9 @@ use mapping::Plans;
 use ports::{Checkpoints, Clock, Failures, Ledger, Systems};
 use runtime::{Breakers, MapStates, Outbox, Parking};
 
+pub use edit::Edit;
 pub use error::OperationError;
-pub use failures::{Edit, FailureView, Group, Selection};
+pub use failures::{Changed, FailureView, Group, Selection};
 pub use status::{
     Balance, Broken, LoadView, MapStatus, Parked, PullView, RunBooks, Slices, Status,
 };

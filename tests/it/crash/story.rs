@@ -245,7 +245,8 @@ impl Scene<'_> {
                 fingerprint: Some(group.group),
                 ..open.clone()
             });
-            let edited = operations.edit_failures(&chosen, &Edit::Merge(merge)).await;
+            let merge = Edit::merge(&merge.to_string()).expect("a correction");
+            let edited = operations.edit_failures(&chosen, &merge).await;
             edited.expect("edited");
         }
         let sent = operations.retry_failures(&Selection::Matching(open)).await;

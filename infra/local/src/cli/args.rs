@@ -310,14 +310,14 @@ pub(crate) enum FailureCommand {
     /// A correction that does not fit all of them changes none. The record as it was is kept beside the
     /// corrected one.
     ///
-    /// With --json: `{ count }`
+    /// With --json: `{ count, skipped }`
     Edit(EditArgs),
     /// Give failures up
     ///
     /// They are kept for 30 days, with the reason, and count as failed; after that they count as
     /// left out.
     ///
-    /// With --json: `{ count }`
+    /// With --json: `{ count, skipped }`
     Discard(DiscardArgs),
 }
 

@@ -1,9 +1,8 @@
 //! Commands about failures.
 
 use model::Fingerprint;
-use operations::{Edit, Selection};
+use operations::{Changed, Edit, Selection};
 use ports::FailureFilter;
-use serde_json::json;
 
 use super::{
     CliError, Context,
@@ -24,33 +23,43 @@ pub(super) async fn run(context: &Context, args: FailureArgs) -> Result<(), CliE
         FailureCommand::Retry(args) => retry(context, &home, &args).await,
         FailureCommand::Edit(args) => {
             let edit = edit(&args)?;
-            let count = home
+            let changed = home
                 .operations
                 .edit_failures(&selection(&home, &args.choose)?, &edit)
                 .await?;
             said(
                 context,
-                count,
+                changed,
                 "corrected; `syncline failures retry` sends them round again",
             );
             Ok(())
         }
         FailureCommand::Discard(args) => {
             let chosen = selection(&home, &args.choose)?;
-            let count = home
+            let changed = home
                 .operations
                 .discard_failures(&chosen, &args.reason)
                 .await?;
-            said(context, count, "given up");
+            said(context, changed, "given up");
             Ok(())
         }
     }
 }
 
-fn said(context: &Context, count: u64, what: &str) {
-    match context.format {
-        Format::Json => output::json(&json!({ "count": count })),
-        Format::Text => line(format!("{} {what}", output::count(count, "failure"))),
+fn said(context: &Context, changed: Changed, what: &str) {
+    if context.format == Format::Json {
+        output::json(&changed);
+        return;
+    }
+    line(format!(
+        "{} {what}",
+        output::count(changed.count, "failure")
+    ));
+    if changed.skipped > 0 {
+        line(format!(
+            "{} left alone: being tried, or changed by somebody else meanwhile",
+            output::count(changed.skipped, "failure")
+        ));
     }
 }
 
@@ -121,8 +130,8 @@ fn edit(args: &EditArgs) -> Result<Edit, CliError> {
         CliError::Usage(format!("the correction is not what it should be: {error}"))
     };
     match (&args.patch, &args.merge) {
-        (Some(patch), _) => Ok(Edit::Patch(serde_json::from_str(patch).map_err(bad)?)),
-        (None, Some(merge)) => Ok(Edit::Merge(serde_json::from_str(merge).map_err(bad)?)),
+        (Some(patch), _) => Edit::patch(patch).map_err(bad),
+        (None, Some(merge)) => Edit::merge(merge).map_err(bad),
         (None, None) => Err(CliError::Usage("give a --patch or a --merge".into())),
     }
 }

@@ -210,7 +210,7 @@ impl Story<'_> {
                 "too-long" => r#"[{"op":"replace","path":"/Email","value":null}]"#,
                 _ => continue,
             };
-            let edit = Edit::Patch(serde_json::from_str(patch).map_err(CliError::other)?);
+            let edit = Edit::patch(patch).map_err(CliError::other)?;
             let of_group = FailureFilter {
                 fingerprint: Some(group.group.clone()),
                 ..filter.clone()
@@ -225,7 +225,7 @@ impl Story<'_> {
             );
             self.narrator.command(
                 &command,
-                &format!("{} corrected", count(corrected, "failure")),
+                &format!("{} corrected", count(corrected.count, "failure")),
             );
         }
         let sent = self
