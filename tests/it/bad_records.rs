@@ -61,7 +61,7 @@ const CASES: &[Case] = &[
         r#"{"Id":"x","Rev":1,"Count":"many"}"#,
         "wrong-type",
         "count",
-        "`many` is no",
+        "the value is no",
     ),
     (
         r#"{"Id":"x","Rev":1,"Count":{"n":1}}"#,
@@ -70,7 +70,7 @@ const CASES: &[Case] = &[
         "is no integer",
     ),
     (
-        r#"{"Id":"x","Rev":1,"Count":2147483648}"#,
+        r#"{"Id":"x","Rev":1,"Count":4294967296}"#,
         "overflow",
         "count",
         "2147483647",
@@ -109,13 +109,13 @@ const CASES: &[Case] = &[
         r#"{"Id":"x","Rev":1,"Price":"NaN"}"#,
         "wrong-type",
         "price",
-        "`NaN`",
+        "is no number",
     ),
     (
         r#"{"Id":"x","Rev":1,"Day":"2026-02-30"}"#,
         "wrong-type",
         "day",
-        "`2026-02-30` is no date",
+        "is no date",
     ),
     (
         r#"{"Id":"x","Rev":1,"Day":"0000-00-00"}"#,
@@ -192,6 +192,11 @@ async fn a_value_that_does_not_convert_fails_alone_with_its_key_and_field() {
         );
         assert_eq!(cause.class, ErrorClass::Mapping);
         assert!(cause.message.contains(said), "{at}: {}", cause.message);
+        // A list of failures is no place for what may be somebody's data.
+        if let Some(value) = &cause.value {
+            assert!(records[at].contains(value), "{at}: {value}");
+            assert!(!cause.message.contains(value), "{at}: {}", cause.message);
+        }
         assert_eq!(failure.raw, records[at], "the record is kept as it came");
     }
     assert_eq!(deployment.query("SELECT count(*) FROM things"), [["2"]]);

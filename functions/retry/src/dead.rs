@@ -46,10 +46,10 @@ impl Retry {
             // The store did not work for very long; now that this message has come, it does.
             self.take(report).await?;
         } else {
-            tracing::error!(
-                "a message was never finished and goes to the failure store: {body:.200}"
-            );
-            self.failures.put_new(&[self.dead_message(&body)]).await?;
+            let failure = self.dead_message(&body);
+            let (id, length) = (failure.id, body.len());
+            tracing::error!(failure.id = %id, "a message of {length} bytes was never finished and goes to the failure store as failure {id}");
+            self.failures.put_new(&[failure]).await?;
         }
         Ok(self.outbox.close(blob.as_slice()).await?)
     }

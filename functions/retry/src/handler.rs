@@ -80,6 +80,7 @@ impl Retry {
     }
 
     async fn job(&self, message: SqsMessage) -> Result<(), RetryError> {
+        let id = message.message_id.unwrap_or_default();
         let body = message.body.unwrap_or_default();
         let Some((body, blob)) = self.outbox.open(body).await? else {
             return Ok(());
@@ -88,7 +89,8 @@ impl Retry {
             Ok(RetryJob::Replay { failures }) => self.replay(&failures).await?,
             Ok(RetryJob::Release { map }) => self.release(&map).await?,
             Err(error) => tracing::error!(
-                "a job for retry cannot be read and is dropped: {error}: {body:.200}"
+                "job {id} for retry, of {} bytes, cannot be read and is dropped: {error}",
+                body.len()
             ),
         }
         Ok(self.outbox.close(blob.as_slice()).await?)

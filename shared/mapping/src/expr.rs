@@ -7,6 +7,7 @@ use cel::{
     common::ast::{EntryExpr, Expr, LiteralValue},
     extensions,
 };
+use model::{Cause, ErrorClass};
 use serde_json::Value as Json;
 
 /// An expression that cannot be compiled.
@@ -136,7 +137,7 @@ impl Expression {
     pub(crate) fn evaluate<'a>(
         &self,
         fields: impl Iterator<Item = (&'a str, &'a str)> + Clone,
-    ) -> Result<Value, String> {
+    ) -> Result<Value, Box<Cause>> {
         let strict = self.run(&self.strict, fields.clone(), false);
         match strict {
             Err(cel::ExecutionError::UnsupportedBinaryOperator(..)) => self
@@ -146,14 +147,19 @@ impl Expression {
         }
     }
 
-    fn explain(&self, error: &cel::ExecutionError) -> String {
-        match error {
-            cel::ExecutionError::NoSuchKey(name) => format!(
-                "`{}`: the record has no field `{name}`; ask with has(src.{name}) first",
-                self.text
-            ),
-            other => format!("`{}`: {other}", self.text),
-        }
+    fn explain(&self, error: &cel::ExecutionError) -> Box<Cause> {
+        let cause = |why: &str| {
+            let message = format!("`{}`: {why}", self.text);
+            Cause::new(ErrorClass::Mapping, "expression", message)
+        };
+        let explained = match error {
+            cel::ExecutionError::NoSuchKey(name) => cause(&format!(
+                "the record has no field `{name}`; ask with has(src.{name}) first"
+            )),
+            // It quotes values of the record.
+            other => cause("it cannot be evaluated on this record").because(other),
+        };
+        Box::new(explained)
     }
 
     fn run<'a>(
@@ -337,6 +343,7 @@ mod tests {
         expression
             .evaluate(RECORD.into_iter())
             .map(|value| format!("{value:?}"))
+            .map_err(|cause| cause.message + &cause.chain.concat())
     }
 
     #[test]
@@ -353,7 +360,7 @@ mod tests {
         );
         assert_eq!(
             eval("src.name * 2").unwrap_err(),
-            "`src.name * 2`: Unsupported binary operator 'mul': String(\"Alpine\"), Float(2.0)"
+            "`src.name * 2`: it cannot be evaluated on this recordUnsupported binary operator 'mul': String(\"Alpine\"), Float(2.0)"
         );
     }
 

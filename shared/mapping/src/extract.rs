@@ -51,6 +51,13 @@ impl Names {
     }
 }
 
+/// The parser's own words quote the record, so they stand below the cause.
+pub(crate) fn malformed(error: serde_json::Error) -> Box<Cause> {
+    let message = "the record is not a JSON object";
+    let cause = Cause::new(ErrorClass::Mapping, "malformed-record", message);
+    Box::new(cause.because(error))
+}
+
 /// Fills `slots` with the raw values of a record's needed fields; what the record lacks stays
 /// `None`.
 pub(crate) fn split<'a>(
@@ -68,14 +75,7 @@ pub(crate) fn split<'a>(
         duplicate: &mut duplicate,
     };
     let result = seed.deserialize(&mut json).and_then(|()| json.end());
-    if let Err(error) = result {
-        let message = format!("the record is not a JSON object: {error}");
-        return Err(Box::new(Cause::new(
-            ErrorClass::Mapping,
-            "malformed-record",
-            message,
-        )));
-    }
+    result.map_err(malformed)?;
     match duplicate {
         Some(name) => {
             let message = format!(

@@ -6,8 +6,8 @@ use definition::MissingPolicy;
 use model::{Cause, Change, ErrorClass, Op, Rows, Value, Version};
 
 use crate::{
-    convert::{convert, convert_owned, scalar_text, shorten},
-    extract::{descend, split},
+    convert::{ConvertError, convert, convert_owned, scalar_text, shorten},
+    extract::{descend, malformed, split},
     key::{key_text, split_key, to_json},
     plan::{Column, Origin, Plan},
 };
@@ -137,16 +137,16 @@ impl Plan {
             return Ok(None);
         };
         let field = self.names.name(slot);
-        let text = scalar_text(raw).map_err(|error| failed(error.code, error.message))?;
+        let text = scalar_text(raw).map_err(|error| error.of(raw).into_cause())?;
         match self.version_kind.read(&text) {
             Ok(version) => Ok(Some(version)),
             Err(error) => {
                 let message = format!(
-                    "the version field `{field}` cannot be read: {error}; say its kind with `version: {{ field: {field}, kind: … }}`"
+                    "the version field `{field}` is no version of kind {:?}: say its kind with `version: {{ field: {field}, kind: … }}`",
+                    error.kind
                 );
-                Err(Box::new(
-                    Cause::new(ErrorClass::Mapping, "bad-version", message).at_field(field),
-                ))
+                let cause = Cause::new(ErrorClass::Mapping, "bad-version", message);
+                Err(Box::new(cause.at_field(field).of_value(error.text)))
             }
         }
     }
@@ -163,10 +163,11 @@ impl Plan {
         };
         match self.evaluate(expression, change, slots)? {
             cel::Value::Bool(value) => Ok(value),
-            other => Err(failed(
-                "expression",
-                format!("a condition must be true or false, and this one is {other:?}"),
-            )),
+            other => {
+                let message = "a condition must be true or false, and this one is neither";
+                let cause = Cause::new(ErrorClass::Mapping, "expression", message);
+                Err(Box::new(cause.of_value(shorten(&format!("{other:?}")))))
+            }
         }
     }
 
@@ -176,15 +177,10 @@ impl Plan {
         change: &Change,
         slots: &[Option<&str>],
     ) -> Result<cel::Value, Box<Cause>> {
-        let result = match expression.needs() {
+        match expression.needs() {
             crate::expr::Needs::All => {
                 let all: std::collections::BTreeMap<Cow<'_, str>, &serde_json::value::RawValue> =
-                    serde_json::from_slice(&change.raw).map_err(|error| {
-                        failed(
-                            "malformed-record",
-                            format!("the record is not a JSON object: {error}"),
-                        )
-                    })?;
+                    serde_json::from_slice(&change.raw).map_err(malformed)?;
                 expression.evaluate(all.iter().map(|(name, raw)| (name.as_ref(), raw.get())))
             }
             crate::expr::Needs::Fields(_) => {
@@ -194,8 +190,7 @@ impl Plan {
                     .filter_map(|(slot, raw)| Some((self.names.name(slot), (*raw)?)));
                 expression.evaluate(present)
             }
-        };
-        result.map_err(|message| failed("expression", message))
+        }
     }
 
     fn cell<'a>(
@@ -365,24 +360,23 @@ fn at(column: &Column, mut cause: Box<Cause>) -> Box<Cause> {
 fn from_raw<'r, 'v>(
     column: &Column,
     raw: &'r str,
-    convert: impl FnOnce(&'r str) -> Result<Value<'v>, crate::convert::ConvertError>,
+    convert: impl FnOnce(&'r str) -> Result<Value<'v>, ConvertError>,
 ) -> Result<Value<'v>, Box<Cause>> {
     if raw == "null" {
         return Ok(column.default.clone().unwrap_or(Value::Null));
     }
     if let Some(values) = &column.values {
-        let text = scalar_text(raw).map_err(|error| failed(error.code, error.message))?;
+        let text = scalar_text(raw).map_err(|error| error.of(raw).into_cause())?;
         return if let Some(value) = values.get(text.as_ref()).or(column.default.as_ref()) {
             Ok(value.clone())
         } else {
-            let message = format!(
-                "`{}` is not among the values of the map: add it to `values`, or give a `default`",
-                shorten(&text)
-            );
-            Err(failed("unmapped-value", message))
+            let message =
+                "the value is not among those of the map: add it to `values`, or give a `default`";
+            let cause = Cause::new(ErrorClass::Mapping, "unmapped-value", message);
+            Err(Box::new(cause.of_value(shorten(&text))))
         };
     }
-    convert(raw).map_err(|error| failed(error.code, error.message))
+    convert(raw).map_err(ConvertError::into_cause)
 }
 
 fn required<'v>(column: &Column, value: Value<'v>) -> Result<Value<'v>, Box<Cause>> {

@@ -16,8 +16,12 @@ pub struct Cause {
     pub class: ErrorClass,
     /// Stable code, such as `unique-violation` or `field-missing`.
     pub code: String,
-    /// What happened and what to do, in one or two sentences.
+    /// What happened and what to do, in one or two sentences. Lists and logs show it, so it
+    /// quotes nothing of the record.
     pub message: String,
+    /// The beginning of the value concerned, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
     /// The source field or target column concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
@@ -36,6 +40,7 @@ impl Cause {
             class,
             code: code.to_owned(),
             message: message.into(),
+            value: None,
             field: None,
             chain: Vec::new(),
             retry_after: None,
@@ -49,6 +54,13 @@ impl Cause {
         self
     }
 
+    /// Shows the value concerned.
+    #[must_use]
+    pub fn of_value(mut self, value: impl Into<String>) -> Self {
+        self.value = Some(value.into());
+        self
+    }
+
     /// Adds the error below.
     #[must_use]
     pub fn because(mut self, error: impl fmt::Display) -> Self {
@@ -59,8 +71,8 @@ impl Cause {
 
 /// What failures with one cause have in common: map, class, code and field.
 ///
-/// The message is left out on purpose: it quotes values, and a cause with a thousand values
-/// is still one cause.
+/// The message is left out on purpose: other systems quote values in theirs, and a cause with
+/// a thousand values is still one cause.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fingerprint(pub String);

@@ -1,6 +1,6 @@
 //! Commands about failures.
 
-use model::Fingerprint;
+use model::{Cause, Fingerprint};
 use operations::{Changed, Edit, Selection};
 use ports::FailureFilter;
 
@@ -229,6 +229,20 @@ async fn groups(context: &Context, home: &Home, args: &SelectArgs) -> Result<(),
     Ok(())
 }
 
+fn show_cause(cause: &Cause) {
+    line(format!("cause     {} {}", cause.class, cause.code));
+    line(format!("          {}", cause.message));
+    for error in &cause.chain {
+        line(format!("          because: {error}"));
+    }
+    if let Some(field) = &cause.field {
+        line(format!("field     {field}"));
+    }
+    if let Some(value) = &cause.value {
+        line(format!("value     {value}"));
+    }
+}
+
 async fn show(context: &Context, home: &Home, id: &str) -> Result<(), CliError> {
     let failure = home.operations.failure(id).await?;
     if context.format == Format::Json {
@@ -253,14 +267,7 @@ async fn show(context: &Context, home: &Home, id: &str) -> Result<(), CliError> 
     if let Some(due) = failure.due {
         line(format!("next      {due:.0}"));
     }
-    line(format!(
-        "cause     {} {}",
-        failure.cause.class, failure.cause.code
-    ));
-    line(format!("          {}", failure.cause.message));
-    for error in &failure.cause.chain {
-        line(format!("          because: {error}"));
-    }
+    show_cause(&failure.cause);
     line(format!("group     {}", failure.fingerprint));
     line(format!("change    {:?} by {:?}", failure.op, failure.origin).to_lowercase());
     line(format!(

@@ -7,18 +7,38 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use definition::Rounding;
-use model::{DataType, Value};
+use model::{Cause, DataType, ErrorClass, Value};
 
 /// Why a value does not convert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConvertError {
     pub(crate) code: &'static str,
+    /// It may quote the value, which is good where a person has just written it.
     pub(crate) message: String,
+    value: String,
 }
 
 impl ConvertError {
     fn new(code: &'static str, message: String) -> Self {
-        Self { code, message }
+        let value = String::new();
+        Self {
+            code,
+            message,
+            value,
+        }
+    }
+
+    /// The same, about this value.
+    pub(crate) fn of(self, text: &str) -> Self {
+        let value = shorten(text).into_owned();
+        Self { value, ..self }
+    }
+
+    /// The cause of a failure. Its message goes into lists and logs, which the value must not.
+    pub(crate) fn into_cause(self) -> Box<Cause> {
+        let quoted = format!("`{}`", self.value);
+        let message = self.message.replace(&quoted, "the value");
+        Box::new(Cause::new(ErrorClass::Mapping, self.code, message).of_value(self.value))
     }
 
     fn not_a(what: &str, raw: &str) -> Self {
@@ -55,6 +75,13 @@ pub(crate) fn scalar_text(raw: &str) -> Result<Cow<'_, str>, ConvertError> {
 
 /// Converts one raw value. `null` is null for every type.
 pub(crate) fn convert(raw: &str, ty: DataType, round: Rounding) -> Result<Value<'_>, ConvertError> {
+    typed(raw, ty, round).map_err(|error| {
+        let text = scalar_text(raw).unwrap_or(Cow::Borrowed(raw));
+        error.of(&text)
+    })
+}
+
+fn typed(raw: &str, ty: DataType, round: Rounding) -> Result<Value<'_>, ConvertError> {
     if raw == "null" {
         return Ok(Value::Null);
     }
@@ -208,5 +235,46 @@ mod tests {
         let raw = format!("\"{}\"", "x".repeat(5_000));
         let error = convert_owned(&raw, DataType::Int32, Rounding::Error).unwrap_err();
         assert!(error.message.len() < 300);
+        assert!(error.into_cause().value.unwrap().len() < 300);
+    }
+
+    #[test]
+    fn a_cause_has_its_value_apart_from_its_message() {
+        for (raw, ty, value, message) in [
+            (r#""x\ty""#, "uuid", "x\ty", "the value is no uuid"),
+            ("{}", "integer", "{}", "the value is no integer"),
+            ("1.5", "bytes", "1.5", "the value is no bytes"),
+            (
+                "1e5",
+                "decimal(3,0)",
+                "1e5",
+                "the value does not fit into decimal(3,0)",
+            ),
+        ] {
+            let error = convert_owned(raw, ty.parse().unwrap(), Rounding::Error).unwrap_err();
+            assert_eq!(
+                error.message,
+                message.replace("the value", &format!("`{value}`"))
+            );
+            let cause = error.into_cause();
+            assert_eq!(
+                (cause.message.as_str(), cause.value.as_deref()),
+                (message, Some(value))
+            );
+        }
+        for (raw, ty) in [
+            (r#""\ud800""#, "text"),
+            ("1.005", "decimal(10,2)"),
+            (r#""2026-01-01T10:00:00Z""#, "date"),
+            (r#""a longer text""#, "text(4)"),
+        ] {
+            let error = convert_owned(raw, ty.parse().unwrap(), Rounding::Error).unwrap_err();
+            let cause = error.into_cause();
+            let value = cause.value.unwrap();
+            assert!(
+                raw.contains(&value) && !cause.message.contains(&value),
+                "{raw}"
+            );
+        }
     }
 }
