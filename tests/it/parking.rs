@@ -4,12 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use model::{Change, Lane, Op, Origin, PackHead, PackId, QueueName, RunId, encode_pack};
-use ports::{Outgoing, Queue, QueueError, Sent};
+use model::{
+    Change, EncodedPack, FailureStatus, Lane, MapState, Op, Origin, PackHead, PackId, QueueName,
+    RunId, encode_pack,
+};
+use ports::{Blobs, Outgoing, Queue, QueueError, Sent};
 use runtime::{Outbox, Parking};
+use sample_crm::{SampleCrm, Set};
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{DEMO, Deployment, Project, name};
+use crate::support::{DEMO, Deployment, Project, assert_equal, name, run, small_crm};
 
 /// A queue whose consumer is so quick that it has parked a message again before its sender
 /// goes on.
@@ -34,6 +39,116 @@ impl Queue for Quick {
     async fn defer(&self, _: QueueName, _: &str, _: Duration) -> Result<(), QueueError> {
         Ok(())
     }
+}
+
+/// A change of a map, packed as a webhook would.
+fn packed(deployment: &Deployment, map: &str, raw: String) -> EncodedPack {
+    let map = name(map);
+    let clock = &deployment.home.clock;
+    let head = PackHead {
+        id: PackId::from_uuid(clock.new_id()),
+        run: RunId::live(&map),
+        map,
+        origin: Origin::Webhook,
+        generation: 0,
+        created: clock.now(),
+        trace: None,
+    };
+    let change = Change {
+        op: Op::Upsert,
+        observed: clock.now().as_microsecond(),
+        raw: raw.into(),
+        failure: None,
+    };
+    encode_pack(head, &[change])
+}
+
+/// The demo without its orders.
+fn without_orders(crm: &SampleCrm) -> String {
+    let text = DEMO.replace("{url}", &crm.url());
+    let (before, _) = text.split_once("  orders:").expect("orders");
+    before.to_owned()
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_map_that_is_gone_stays_where_it_is_until_the_map_is_back() {
+    let crm = small_crm().await;
+    let deployment = Deployment::open(Project::demo(&crm.url()));
+    deployment.load_all().await;
+    crm.write(Set::Orders, "100001", &json!({ "Status": "late" }));
+    let row = crm.row(Set::Orders, "100001").unwrap().to_string();
+    let outbox = &deployment.home.operations.outbox;
+    let pack = packed(&deployment, "orders", row);
+    outbox.send_packs(Lane::Live, vec![pack]).await.unwrap();
+    let mut failure = ports::testing::failure(1, &name("orders"), RunId::live(&name("orders")));
+    failure.status = FailureStatus::Waiting;
+    failure.due = Some(deployment.home.clock.now());
+    let failures = &deployment.home.operations.failures;
+    failures
+        .put_new(std::slice::from_ref(&failure))
+        .await
+        .unwrap();
+
+    let project = deployment.project;
+    project.define(&without_orders(&crm));
+    let deployment = Deployment::open(project);
+    deployment.settle().await;
+    for _ in 0..3 {
+        deployment.clock.advance(Duration::from_secs(31));
+        deployment.home.functions.retry.tick().await.unwrap();
+        assert_eq!(local::deliver_visible(&deployment.home).await, 0);
+    }
+    let status = deployment.home.operations.status().await.unwrap();
+    let undefined: Vec<_> = status.undefined.iter().map(|kept| &kept.map).collect();
+    assert_eq!(undefined, [&name("orders")]);
+    assert_eq!(status.undefined[0].parked.packs, 1);
+    let said = run(&deployment.project, &["status"]).await.out;
+    assert!(said.contains("orders is not in syncline.yaml"), "{said}");
+
+    let project = deployment.project;
+    project.define(&DEMO.replace("{url}", &crm.url()));
+    let deployment = Deployment::open(project);
+    deployment.pass(Duration::from_mins(11)).await;
+    assert_equal(&crm, &deployment.project.warehouse());
+    let status = deployment.home.operations.status().await.unwrap();
+    assert!(status.undefined.is_empty());
+    let left = deployment.failures("orders").await;
+    assert!(left.iter().all(|left| left.attempts > failure.attempts));
+}
+
+#[tokio::test]
+async fn a_parked_pack_that_cannot_be_read_stops_no_other_map() {
+    let crm = small_crm().await;
+    let deployment = Deployment::open(Project::demo(&crm.url()));
+    deployment.load_all().await;
+    let home = &deployment.home;
+    home.operations
+        .pause(&name("accounts"), "a test")
+        .await
+        .unwrap();
+    let damaged = "parked/accounts/live/0000000000000001-x-y";
+    let blobs: &dyn Blobs = &home.store;
+    let put = blobs.put_new(damaged, Bytes::from_static(b"no pack")).await;
+    put.unwrap();
+    home.operations.resume(&name("accounts")).await.unwrap();
+    crm.write(Set::Orders, "100001", &json!({ "Status": "parked" }));
+    let row = crm.row(Set::Orders, "100001").unwrap().to_string();
+    let EncodedPack { head, body, .. } = packed(&deployment, "orders", row);
+    let parking = Parking::new(Arc::new(home.store.clone()));
+    parking
+        .park(Lane::Live, &head, "first", body)
+        .await
+        .unwrap();
+
+    home.functions.retry.tick().await.unwrap();
+    for _ in 0..5 {
+        local::deliver_visible(home).await;
+    }
+    assert_equal(&crm, &deployment.project.warehouse());
+    home.functions.retry.tidy().await.unwrap();
+    // It is not passed over in silence.
+    assert_eq!(deployment.state("accounts").await, MapState::Resuming);
+    assert_eq!(deployment.status("accounts").await.parked.packs, 1);
 }
 
 #[tokio::test]

@@ -59,6 +59,8 @@ const DUE_AT_ONCE: usize = 2_000;
 const LOST_AFTER: Duration = Duration::from_mins(15);
 /// How long failures of a map that may not be applied wait before they are looked at again.
 const LATER: Duration = Duration::from_secs(30);
+/// The same for a map that is not in the definition.
+const MUCH_LATER: Duration = Duration::from_mins(10);
 
 /// What failures must have in common to travel in one pack.
 type Group = (MapName, RunId, Origin, u32, Option<TraceId>);
@@ -101,9 +103,7 @@ impl Retry {
         let now = self.clock.now();
         let due = self.failures.due(now, DUE_AT_ONCE).await?;
         self.send_round(due, now).await?;
-        for map in self.parking.maps().await? {
-            self.release(&map).await?;
-        }
+        self.release_each(self.parking.maps().await?).await;
         Ok(())
     }
 
@@ -158,19 +158,18 @@ impl Retry {
                 continue;
             }
             let failure = stored.value;
-            let state = self.states.recent(&failure.map).await?;
-            let waits = !state.applies(Lane::Retry);
+            let waits = self.waits(&failure.map).await?;
             let marked = Failure {
-                status: if waits {
+                status: if waits.is_some() {
                     failure.status
                 } else {
                     FailureStatus::Retrying
                 },
-                due: Some(now + if waits { LATER } else { LOST_AFTER }),
+                due: Some(now + waits.unwrap_or(LOST_AFTER)),
                 ..failure.clone()
             };
             match self.failures.put(Some(stored.revision), &marked).await {
-                Ok(_) if waits => {}
+                Ok(_) if waits.is_some() => {}
                 Ok(_) => {
                     let group = (
                         failure.map.clone(),
@@ -192,6 +191,15 @@ impl Retry {
         }
         ports::crash_point("retry.sent");
         Ok(())
+    }
+
+    /// How long failures of a map wait that may not be applied now.
+    async fn waits(&self, map: &MapName) -> Result<Option<Duration>, RetryError> {
+        if !self.definition.maps.contains_key(map) {
+            return Ok(Some(MUCH_LATER));
+        }
+        let state = self.states.recent(map).await?;
+        Ok((!state.applies(Lane::Retry)).then_some(LATER))
     }
 
     async fn send_group(

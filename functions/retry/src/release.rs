@@ -12,11 +12,22 @@ impl Retry {
     /// map is loaded in bulk that is its load alone. When nothing is left of a map that is
     /// resuming, it runs.
     pub(crate) async fn release(&self, map: &MapName) -> Result<(), RetryError> {
+        // Nobody can apply them; they are kept until the map is back.
+        if !self.definition.maps.contains_key(map) {
+            return Ok(());
+        }
         for _ in 0..STEPS {
             let state = self.states.get(map).await?;
             let mut more = false;
+            let mut failed = None;
             for lane in Lane::ALL.into_iter().filter(|lane| state.applies(*lane)) {
-                more |= self.parking.release(map, lane, &self.outbox).await?;
+                match self.parking.release(map, lane, &self.outbox).await {
+                    Ok(left) => more |= left,
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error.into());
             }
             if !more {
                 if state.state == MapState::Resuming {
@@ -43,9 +54,17 @@ impl Retry {
     /// Ends what was left in the middle: maps that are resuming although nobody releases
     /// anything for them any more.
     pub(crate) async fn resume_stragglers(&self) -> Result<(), RetryError> {
-        for map in self.states.in_state(MapState::Resuming).await? {
-            self.release(&map).await?;
-        }
+        self.release_each(self.states.in_state(MapState::Resuming).await?)
+            .await;
         Ok(())
+    }
+
+    /// Releases what is parked of some maps. What one of them is stopped by stops no other.
+    pub(crate) async fn release_each(&self, maps: Vec<MapName>) {
+        for map in maps {
+            if let Err(error) = self.release(&map).await {
+                tracing::error!(map.name = %map, "what is parked for map `{map}` cannot be released: {error}");
+            }
+        }
     }
 }

@@ -21,7 +21,7 @@ pub use edit::Edit;
 pub use error::OperationError;
 pub use failures::{Changed, FailureView, Group, Selection};
 pub use status::{
-    Balance, Broken, LoadView, MapStatus, Parked, PullView, RunBooks, Slices, Status,
+    Balance, Broken, LoadView, MapStatus, Parked, PullView, RunBooks, Slices, Status, Undefined,
 };
 pub use trace::{Sighting, Trace};
 

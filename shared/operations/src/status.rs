@@ -17,6 +17,17 @@ pub struct Status {
     pub maps: Vec<MapStatus>,
     /// Connections that are being left alone because they do not work.
     pub broken: Vec<Broken>,
+    /// Maps that are not in the definition (any more), and of which something is kept.
+    pub undefined: Vec<Undefined>,
+}
+
+/// What is kept of a map that is not in the definition.
+#[derive(Debug, Clone, Serialize)]
+pub struct Undefined {
+    /// Which.
+    pub map: MapName,
+    /// What is parked for it until it is back.
+    pub parked: Parked,
 }
 
 /// A connection that is being left alone.
@@ -153,7 +164,19 @@ impl Operations {
         Ok(Status {
             maps,
             broken: broken.collect(),
+            undefined: self.undefined().await?,
         })
+    }
+
+    async fn undefined(&self) -> Result<Vec<Undefined>, OperationError> {
+        let mut found = Vec::new();
+        for map in self.parking.maps().await? {
+            if !self.definition.maps.contains_key(&map) {
+                let parked = self.parked(&map).await?;
+                found.push(Undefined { map, parked });
+            }
+        }
+        Ok(found)
     }
 
     /// Where a map stands.

@@ -108,7 +108,7 @@ pub(crate) enum Command {
     /// which connections are being left alone because they do not work.
     ///
     /// With --json: `{ maps: [{ map, process, state, since, reason, books, balanced, parked, failures,
-    /// pull, load, trouble }], broken: [{ connection, since, error }] }`
+    /// pull, load, trouble }], broken: [{ connection, since, error }], undefined: [{ map, parked }] }`
     Status(MapArgs),
     /// Show the books: read = applied + unchanged + superseded + filtered + failed + in flight
     ///

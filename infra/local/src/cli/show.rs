@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use jiff::Timestamp;
 use model::{Books, MapName};
-use operations::{MapStatus, Sighting};
+use operations::{MapStatus, Sighting, Status};
 
 use super::{
     CliError, Context,
@@ -21,6 +22,9 @@ pub(super) async fn status(context: &Context, args: &MapArgs) -> Result<(), CliE
     let maps = chosen(&home, &args.maps)?;
     let mut status = home.operations.status().await?;
     status.maps.retain(|map| maps.contains(&map.map));
+    if !args.maps.is_empty() {
+        status.undefined.clear();
+    }
     if context.format == Format::Json {
         output::json(&status);
         return Ok(());
@@ -47,6 +51,12 @@ pub(super) async fn status(context: &Context, args: &MapArgs) -> Result<(), CliE
         "FAILURES",
     ];
     line(table(header, status.maps.iter().map(row).collect()));
+    remarks(&status, now);
+    Ok(())
+}
+
+/// What there is to say beside the table.
+fn remarks(status: &Status, now: Timestamp) {
     for map in &status.maps {
         if let Some(reason) = &map.reason {
             line(format!("\n{} is {}: {reason}", map.map, map.state));
@@ -65,13 +75,19 @@ pub(super) async fn status(context: &Context, args: &MapArgs) -> Result<(), CliE
             line(format!("\n{}: its last pull failed: {error}", map.map));
         }
     }
+    for kept in &status.undefined {
+        line(format!(
+            "\n{} is not in syncline.yaml: {} kept until it is back",
+            kept.map,
+            count(kept.parked.packs, "pack")
+        ));
+    }
     for broken in &status.broken {
         line(format!(
             "\n{} has not worked since {:.0}: {}",
             broken.connection, broken.since, broken.error
         ));
     }
-    Ok(())
 }
 
 fn books_row(name: String, books: &Books) -> [String; 10] {
