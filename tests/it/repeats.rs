@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use model::{FailureReport, FailureStatus, Op, QueueName};
+use model::{Failure, FailureReport, FailureStatus, Op, QueueName};
 use operations::Selection;
 use ports::FailureFilter;
 use sample_crm::SampleCrm;
@@ -66,6 +66,24 @@ async fn order(deployment: &Deployment, state: &str) {
     deployment.settle().await;
 }
 
+/// Reports a failure as `apply` does.
+async fn report(deployment: &Deployment, failure: Failure) {
+    let (map, id) = (failure.map.clone(), failure.id.to_string());
+    let failed = FailureReport::Failed {
+        failures: vec![failure],
+    };
+    let outbox = &deployment.home.operations.outbox;
+    let sent = outbox.send(
+        QueueName::Failures,
+        Some(&map),
+        &id,
+        &failed,
+        Duration::ZERO,
+    );
+    sent.await.unwrap();
+    deployment.settle().await;
+}
+
 fn unresolved() -> Selection {
     Selection::Matching(FailureFilter::unresolved())
 }
@@ -113,24 +131,26 @@ async fn what_fails_while_the_same_is_being_tried_stands_for_itself() {
     let mut second = first.clone();
     second.id = model::FailureId::of_message("the next touch");
     second.observed += 1_000_000;
-    let report = FailureReport::Failed {
-        failures: vec![second.clone()],
-    };
-    let map = name("orders");
-    let sent = operations.outbox.send(
-        QueueName::Failures,
-        Some(&map),
-        "second",
-        &report,
-        Duration::ZERO,
-    );
-    sent.await.unwrap();
-    deployment.settle().await;
+    report(&deployment, second.clone()).await;
     let ids: Vec<_> = deployment.failures("orders").await;
     assert!(
         ids.iter().any(|failure| failure.id == second.id),
         "the second touch is gone: {ids:#?}"
     );
+}
+
+#[tokio::test]
+async fn a_system_that_asks_to_wait_for_ever_is_tried_again_after_a_day() {
+    let (_crm, deployment) = refusing().await;
+    let map = name("orders");
+    let mut failure = ports::testing::failure(1, &map, model::RunId::live(&map));
+    failure.cause.class = model::ErrorClass::Throttled;
+    failure.cause.retry_after = Some(Duration::MAX);
+    report(&deployment, failure).await;
+    let kept = deployment.failures("orders").await.remove(0);
+    let now = deployment.home.clock.now();
+    let day = now + Duration::from_hours(24)..now + Duration::from_hours(25);
+    assert!(day.contains(&kept.due.unwrap()), "{:?}", kept.due);
 }
 
 #[tokio::test]

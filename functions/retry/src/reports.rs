@@ -1,6 +1,7 @@
 //! What `apply` reports.
 
 use aws_lambda_events::sqs::SqsMessage;
+use jiff::Timestamp;
 use model::{Failure, FailureId, FailureReport, FailureStatus, Outcome, Resolution, Resolved};
 use ports::{CheckpointError, FailureFilter, Stored};
 
@@ -161,7 +162,10 @@ impl Retry {
         } else {
             None
         };
-        let due = wait.map(|wait| self.clock.now() + wait);
+        let due = wait.map(|wait| {
+            let due = self.clock.now().saturating_add(wait);
+            due.unwrap_or(Timestamp::MAX)
+        });
         let status = if due.is_some() {
             FailureStatus::Waiting
         } else {

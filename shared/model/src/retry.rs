@@ -25,18 +25,25 @@ impl Default for Backoff {
     }
 }
 
+/// No other system is left alone for longer than this because it asks for it.
+const LONGEST_ASKED: Duration = Duration::from_hours(24);
+
 impl Backoff {
     /// The wait after `attempts` failed attempts, or `None` when there are no more.
     ///
     /// `random` is a number in `[0, 1)`. `at_least` is what the other system asked for
-    /// (`Retry-After`); it is honoured even beyond [`Backoff::max`].
+    /// (`Retry-After`); it is honoured even beyond [`Backoff::max`], up to a day.
     #[must_use]
     pub fn wait(&self, attempts: u32, random: f64, at_least: Option<Duration>) -> Option<Duration> {
         if attempts >= self.attempts {
             return None;
         }
         let jittered = full_jitter(self.base, self.max, attempts.saturating_sub(1), random);
-        Some(at_least.map_or(jittered, |floor| floor + jittered.min(self.base)))
+        let Some(floor) = at_least else {
+            return Some(jittered);
+        };
+        let floor = floor.min(LONGEST_ASKED);
+        Some(floor.saturating_add(jittered.min(self.base)))
     }
 }
 
@@ -46,9 +53,9 @@ impl Backoff {
 #[must_use]
 pub fn full_jitter(base: Duration, max: Duration, doublings: u32, random: f64) -> Duration {
     let factor = 2_u32.saturating_pow(doublings.min(31));
-    base.saturating_mul(factor)
-        .min(max)
-        .mul_f64(random.clamp(0.0, 1.0))
+    let most = base.saturating_mul(factor).min(max);
+    // Rounding may carry the largest of all durations over its end.
+    Duration::try_from_secs_f64(most.as_secs_f64() * random.clamp(0.0, 1.0)).unwrap_or(most)
 }
 
 #[cfg(test)]
@@ -85,6 +92,23 @@ mod tests {
         let asked = Duration::from_mins(5);
         let wait = POLICY.wait(1, 0.5, Some(asked)).unwrap();
         assert!(wait >= asked && wait <= asked + POLICY.base);
+    }
+
+    #[test]
+    fn a_retry_after_without_end_is_a_day() {
+        let day = Duration::from_hours(24);
+        for asked in [day * 2, Duration::MAX] {
+            let wait = POLICY.wait(1, 0.5, Some(asked)).unwrap();
+            assert!(wait >= day && wait <= day + POLICY.base, "{wait:?}");
+        }
+        let endless = Backoff {
+            base: Duration::MAX,
+            max: Duration::MAX,
+            attempts: 8,
+        };
+        for asked in [None, Some(Duration::MAX)] {
+            assert!(endless.wait(1, 1.0, asked).is_some());
+        }
     }
 
     #[test]
