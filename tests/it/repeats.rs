@@ -154,6 +154,28 @@ async fn a_system_that_asks_to_wait_for_ever_is_tried_again_after_a_day() {
 }
 
 #[tokio::test]
+async fn trace_sees_an_open_failure_behind_all_that_have_ended() {
+    let (_crm, deployment) = refusing().await;
+    let map = name("orders");
+    let failure = |id: u128| Failure {
+        key: Some("100001".into()),
+        first: jiff::Timestamp::from_second(id.try_into().unwrap()).unwrap(),
+        ..ports::testing::failure(id, &map, model::RunId::live(&map))
+    };
+    let ended = |id: u128| Failure {
+        status: FailureStatus::Resolved,
+        ..failure(id)
+    };
+    let operations = &deployment.home.operations;
+    let all: Vec<Failure> = (1..30).map(ended).chain([failure(30)]).collect();
+    operations.failures.put_new(&all).await.unwrap();
+    let trace = operations.trace(&map, "100001").await.unwrap();
+    let open = all.last().unwrap().id;
+    assert_eq!((trace.failures.len(), trace.failures[0].id), (20, open));
+    assert!(trace.answer.contains(&open.to_string()), "{}", trace.answer);
+}
+
+#[tokio::test]
 async fn what_comes_again_is_known_among_however_many_failures_without_a_key() {
     let (_crm, deployment) = refusing().await;
     for number in 0..200 {

@@ -1,7 +1,7 @@
 //! Where is my record?
 
 use mapping::{Mapped, Scratch};
-use model::{Change, MapName, MapState, Op, Rows, Value, Version};
+use model::{Change, FailureStatus, MapName, MapState, Op, Rows, Value, Version};
 use ports::FailureFilter;
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ pub struct Trace {
     pub source: Sighting,
     /// At the target.
     pub target: Sighting,
-    /// Its failures.
+    /// Its failures, those that ask for something first.
     pub failures: Vec<FailureView>,
 }
 
@@ -39,6 +39,9 @@ pub struct Sighting {
     pub error: Option<String>,
 }
 
+/// Failures that are shown of one record.
+const FAILURES: usize = 20;
+
 impl Operations {
     /// Looks for a record at the source, on the way, and at the target.
     pub async fn trace(&self, map: &MapName, key: &str) -> Result<Trace, OperationError> {
@@ -48,12 +51,7 @@ impl Operations {
         let source = self.at_source(map, &plan, &cells).await;
         let target = self.at_target(map, &plan, &cells).await;
         let key = mapping::key_text(&cells);
-        let filter = FailureFilter {
-            map: Some(map.clone()),
-            key: Some(key.clone()),
-            ..FailureFilter::default()
-        };
-        let failures = self.failures(&filter, 20).await?;
+        let failures = self.failures_of(map, &key).await?;
         let in_flight = self.ledger.books(map).await?.in_flight;
         let answer = answer(&source, &target, &failures, state.state, in_flight);
         Ok(Trace {
@@ -65,6 +63,27 @@ impl Operations {
             target,
             failures,
         })
+    }
+
+    /// Failures of a record: first those that ask for something, however many have ended.
+    async fn failures_of(
+        &self,
+        map: &MapName,
+        key: &str,
+    ) -> Result<Vec<FailureView>, OperationError> {
+        let unresolved = FailureFilter {
+            map: Some(map.clone()),
+            key: Some(key.to_owned()),
+            ..FailureFilter::unresolved()
+        };
+        let mut found = self.failures(&unresolved, FAILURES).await?;
+        let ended = FailureFilter {
+            status: vec![FailureStatus::Resolved, FailureStatus::Discarded],
+            ..unresolved
+        };
+        let left = FAILURES - found.len();
+        found.extend(self.failures(&ended, left).await?);
+        Ok(found)
     }
 
     async fn at_source(
