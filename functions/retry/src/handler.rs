@@ -126,11 +126,6 @@ impl Retry {
         Ok(())
     }
 
-    /// The next moment at which [`Retry::tick`] has failures to send.
-    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.failures.next_due().await
-    }
-
     async fn replay(&self, ids: &[FailureId]) -> Result<(), RetryError> {
         let mut chosen = Vec::with_capacity(ids.len());
         for id in ids {

@@ -269,17 +269,6 @@ impl Failures for Store {
         rows.into_iter().map(parse).collect()
     }
 
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        let due: Option<i64> = self
-            .db
-            .read("looking for due failures", |db| {
-                db.prepare_cached("SELECT MIN(due) FROM failures WHERE due IS NOT NULL")?
-                    .query_row([], |row| row.get(0))
-            })
-            .await?;
-        Ok(due.and_then(|micros| Timestamp::from_microsecond(micros).ok()))
-    }
-
     async fn expire(&self, before: Timestamp) -> Result<u64, StoreError> {
         self.db
             .write("expiring failures", move |db| {

@@ -128,9 +128,6 @@ pub trait Failures: Debug + Send + Sync {
     /// ones whose attempt has not been heard of in time.
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Stored<Failure>>, StoreError>;
 
-    /// The next moment at which [`Failures::due`] will have something.
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
-
     /// Deletes what ended before `before`; the books keep its count. Returns how many.
     async fn expire(&self, before: Timestamp) -> Result<u64, StoreError>;
 
