@@ -222,6 +222,7 @@ async fn a_load_that_an_expired_link_asks_for_is_not_forgotten_when_its_map_is_p
     crm.expire_deltas();
     let (home, orders) = (&deployment.home, name("orders"));
     let pull = job(&model::PullJob::Pull {
+        wanted: false,
         map: orders.clone(),
     });
     let deadline = home.clock.now() + Duration::from_mins(1);

@@ -113,7 +113,10 @@ impl InitialLoad {
                 Duration::ZERO,
             )
             .await?;
-        let pull = PullJob::Pull { map: map.clone() };
+        let pull = PullJob::Pull {
+            map: map.clone(),
+            wanted: true,
+        };
         self.outbox
             .send(
                 QueueName::Pulls,

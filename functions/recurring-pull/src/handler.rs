@@ -71,6 +71,7 @@ impl RecurringPull {
     /// Sends a job for every map that is due, or for the one that is named.
     pub async fn tick(&self, tick: Tick) -> Result<usize, PullError> {
         let now = self.clock.now();
+        let wanted = tick.map.is_some();
         let maps = match tick.map {
             Some(map) => vec![map],
             None => {
@@ -80,7 +81,7 @@ impl RecurringPull {
             }
         };
         for map in &maps {
-            self.request(map, Duration::ZERO).await?;
+            self.request(map, wanted, Duration::ZERO).await?;
             if let Some(every) = self.definition.maps.get(map).and_then(|map| map.pull.every) {
                 let due = now.saturating_add(every).unwrap_or(Timestamp::MAX);
                 self.schedule.set(map, due);
@@ -90,8 +91,16 @@ impl RecurringPull {
     }
 
     /// Asks for a pull of a map.
-    pub(crate) async fn request(&self, map: &MapName, delay: Duration) -> Result<(), PullError> {
-        let job = PullJob::Pull { map: map.clone() };
+    pub(crate) async fn request(
+        &self,
+        map: &MapName,
+        wanted: bool,
+        delay: Duration,
+    ) -> Result<(), PullError> {
+        let job = PullJob::Pull {
+            map: map.clone(),
+            wanted,
+        };
         Ok(self
             .outbox
             .send(QueueName::Pulls, Some(map), map.as_str(), &job, delay)
@@ -107,7 +116,7 @@ impl RecurringPull {
     async fn job(&self, message: SqsMessage, deadline: Timestamp) -> Result<(), PullError> {
         let body = message.body.unwrap_or_default();
         match serde_json::from_str(&body) {
-            Ok(PullJob::Pull { map }) => match self.pull(&map, deadline).await {
+            Ok(PullJob::Pull { map, wanted }) => match self.pull(&map, wanted, deadline).await {
                 // Whoever has taken over does the work.
                 Err(PullError::Overtaken(_)) => Ok(()),
                 other => other,

@@ -13,6 +13,8 @@ use crate::{PullError, RecurringPull};
 
 /// How long a worker holds the lease beyond its deadline, for the page it is reading then.
 const GRACE: Duration = Duration::from_mins(2);
+/// When a pull that somebody waits for is tried again while another one is under way.
+const AFTER_ANOTHER: Duration = Duration::from_millis(500);
 /// Bounds of the wait after a pull that failed.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_mins(15);
@@ -26,12 +28,17 @@ struct Pulling<'p> {
 
 impl RecurringPull {
     /// Pulls a map's changes until there are no more or time is up.
-    pub(crate) async fn pull(&self, map: &MapName, deadline: Timestamp) -> Result<(), PullError> {
+    pub(crate) async fn pull(
+        &self,
+        map: &MapName,
+        wanted: bool,
+        deadline: Timestamp,
+    ) -> Result<(), PullError> {
         let Some(defined) = self.definition.maps.get(map) else {
             tracing::warn!(map.name = %map, "map `{map}` is not defined in this deployment (any more): not pulled");
             return Ok(());
         };
-        let Some(mut pulling) = self.claim(map, deadline).await? else {
+        let Some(mut pulling) = self.claim(map, wanted, deadline).await? else {
             return Ok(());
         };
         if pulling.state.needs_load {
@@ -63,6 +70,7 @@ impl RecurringPull {
     async fn claim<'p>(
         &self,
         map: &'p MapName,
+        wanted: bool,
         deadline: Timestamp,
     ) -> Result<Option<Pulling<'p>>, PullError> {
         let record = self.states.get(map).await?;
@@ -78,8 +86,12 @@ impl RecurringPull {
             tracing::debug!(map.name = %map, "map `{map}` is being loaded and has no mark to pull from yet");
             return Ok(None);
         }
-        let Some(lease) = state.lease.take(self.clock.now(), deadline + GRACE) else {
+        let now = self.clock.now();
+        let Some(lease) = state.lease.take(now, deadline + GRACE) else {
             tracing::debug!(map.name = %map, "map `{map}` is being pulled already");
+            if wanted {
+                self.request(map, wanted, AFTER_ANOTHER).await?;
+            }
             return Ok(None);
         };
         let run = state
@@ -90,6 +102,7 @@ impl RecurringPull {
         let state = PullState {
             lease,
             run: Some(run),
+            began: if fresh { Some(now) } else { state.began },
             changes,
             ..state
         };
@@ -187,6 +200,7 @@ impl RecurringPull {
         let state = &mut pulling.state;
         let due = every.map(|every| now.saturating_add(every).unwrap_or(Timestamp::MAX));
         state.due = due;
+        state.covers = state.began;
         state.succeeded = Some(now);
         state.failed = 0;
         state.error = None;
@@ -207,7 +221,7 @@ impl RecurringPull {
     async fn go_on(&self, pulling: &mut Pulling<'_>) -> Result<(), PullError> {
         pulling.state.lease = pulling.state.lease.released();
         self.save(pulling).await?;
-        self.request(pulling.map, Duration::ZERO).await
+        self.request(pulling.map, false, Duration::ZERO).await
     }
 
     /// The source cannot go on from where the checkpoint is. A cursor inside a pull is only
@@ -226,7 +240,7 @@ impl RecurringPull {
             pulling.state.lease = pulling.state.lease.released();
             tracing::warn!(map.name = %map, "the pull of map `{map}` begins anew: {what}");
             self.save(pulling).await?;
-            return self.request(map, Duration::from_secs(1)).await;
+            return self.request(map, true, Duration::from_secs(1)).await;
         }
         tracing::warn!(map.name = %map, "map `{map}` is loaded again: {what}");
         pulling.state.mark = None;
@@ -314,7 +328,7 @@ impl RecurringPull {
         self.schedule.set(map, due);
         if every.is_none() {
             // No timer will ask again.
-            self.request(map, wait).await?;
+            self.request(map, false, wait).await?;
         }
         // A source that refuses the request itself will do so until somebody changes the map.
         if matches!(error, SourceError::Invalid { .. }) && failed >= 5 {

@@ -32,6 +32,11 @@ pub struct PullState {
     pub run: Option<RunId>,
     /// When the next pull is due; `None` until the first one.
     pub due: Option<Timestamp>,
+    /// When the pull that is under way, or was last, began to read.
+    pub began: Option<Timestamp>,
+    /// Every change made before has been queued: the last pull that reached the end of the
+    /// stream began then.
+    pub covers: Option<Timestamp>,
     /// End of the last pull that reached the end of the stream.
     pub succeeded: Option<Timestamp>,
     /// Changes queued by that pull.

@@ -13,6 +13,10 @@ pub enum PullJob {
     Pull {
         /// The map.
         map: MapName,
+        /// Whether somebody waits for what changed until now: a pull that is under way may have
+        /// read past it, so this one comes after it. Without, one pull is as good as another.
+        #[serde(default)]
+        wanted: bool,
     },
 }
 

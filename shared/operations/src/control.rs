@@ -96,7 +96,10 @@ impl Operations {
 
     /// Pulls a map now.
     pub async fn pull(&self, map: &MapName) -> Result<(), OperationError> {
-        let job = PullJob::Pull { map: map.clone() };
+        let job = PullJob::Pull {
+            map: map.clone(),
+            wanted: true,
+        };
         Ok(self
             .outbox
             .send(

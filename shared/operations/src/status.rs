@@ -100,6 +100,8 @@ pub struct RunBooks {
 /// How a map's pull stands.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct PullView {
+    /// Every change made at the source before has been read.
+    pub covers: Option<Timestamp>,
     /// End of the last pull that reached the end of the stream.
     pub succeeded: Option<Timestamp>,
     /// When the next one is due.
@@ -223,6 +225,7 @@ impl Operations {
             return Ok(PullView::default());
         };
         Ok(PullView {
+            covers: pull.covers,
             succeeded: pull.succeeded,
             due: pull.due,
             failed: pull.failed,

@@ -126,7 +126,7 @@ impl Chain<'_> {
         }
         let status = self.home.operations.map_status(&name("orders")).await;
         let status = status.expect("status");
-        let pulled = status.pull.succeeded.is_some_and(|end| end > asked);
+        let pulled = status.pull.covers.is_some_and(|began| began > asked);
         let load = status.load.and_then(|load| load.finished);
         let done = match chapter {
             "load" => load.is_some_and(|end| end > asked),

@@ -376,7 +376,7 @@ async fn ended(home: &Home, chapter: Chapter, asked: Timestamp) -> bool {
     }
     let status = home.operations.status().await.expect("status");
     status.maps.iter().all(|map| {
-        let pulled = map.pull.succeeded.is_some_and(|end| end > asked);
+        let pulled = map.pull.covers.is_some_and(|began| began > asked);
         let loaded = map
             .load
             .as_ref()
