@@ -275,11 +275,13 @@ impl Operations {
                 continue;
             };
             let name = first.to_string();
-            sent.extend(&failures);
-            let job = RetryJob::Replay { failures };
+            let job = RetryJob::Replay {
+                failures: failures.clone(),
+            };
             self.outbox
                 .send(QueueName::Retries, None, &name, &job, Duration::ZERO)
                 .await?;
+            sent.extend(failures);
         }
         Ok(())
     }
