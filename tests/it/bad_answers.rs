@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use model::{Cause, ErrorClass, FailureStatus, MapState};
-use operations::{Edit, Selection};
+use operations::Edit;
 use ports::FailureFilter;
 use sample_crm::{Fault, SampleCrm, Set};
 use serde_json::json;
 
 use crate::support::{
-    DEMO, Deployment, Project, Service, assert_equal, differences_of, name, small_crm,
+    DEMO, Deployment, Project, Service, all, assert_equal, differences_of, name, small_crm,
 };
 
 const FOREVER: usize = usize::MAX;
@@ -33,10 +33,6 @@ async fn assert_well(crm: &SampleCrm, deployment: &Deployment) {
     for map in ["accounts", "contacts", "orders"] {
         assert_eq!(deployment.state(map).await, MapState::Running, "{map}");
     }
-}
-
-fn all() -> Selection {
-    Selection::Matching(FailureFilter::unresolved())
 }
 
 /// What answers cannot be gone on from, and what has to be said of it.
@@ -246,8 +242,7 @@ async fn a_changed_schema_is_a_group_of_failures_that_one_correction_ends() {
     let rename = Edit::patch(r#"[{"op":"move","from":"/Title","path":"/Name"}]"#).unwrap();
     let operations = &deployment.home.operations;
     operations.edit_failures(&all(), &rename).await.unwrap();
-    operations.retry_failures(&all()).await.unwrap();
-    deployment.run_dry().await;
+    deployment.retry_all().await;
     assert_eq!(deployment.failures("accounts").await, []);
     assert_well(&crm, &deployment).await;
 }
@@ -277,13 +272,7 @@ async fn a_changed_schema_in_a_pull_stops_no_later_change() {
     deployment.live(Duration::from_mins(5)).await;
     assert_well(&crm, &deployment).await;
     // The failure is older than what the target has by now, and a retry finds that out.
-    deployment
-        .home
-        .operations
-        .retry_failures(&all())
-        .await
-        .unwrap();
-    deployment.run_dry().await;
+    deployment.retry_all().await;
     assert_eq!(deployment.failures("accounts").await, []);
     let books = deployment.books("accounts").await;
     assert_eq!(books.outcomes.superseded, 1, "{books:?}");

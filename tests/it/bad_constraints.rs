@@ -4,8 +4,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use model::{ErrorClass, Failure, FailureStatus, MapState};
-use operations::Selection;
-use ports::FailureFilter;
 use sample_crm::{SampleCrm, Set};
 use serde_json::json;
 
@@ -31,10 +29,6 @@ fn on_existing_tables(crm: &SampleCrm) -> Project {
     let project = Project::new(&text);
     project.warehouse().execute_batch(TABLES).unwrap();
     project
-}
-
-fn all() -> Selection {
-    Selection::Matching(FailureFilter::unresolved())
 }
 
 fn by_key(failures: Vec<Failure>) -> BTreeMap<String, Failure> {
@@ -118,13 +112,7 @@ fn correct(crm: &SampleCrm, [doubled, rich, homeless]: [&str; 3]) {
 
 /// Asserts that failures of accounts have nothing left to say once they are tried again.
 async fn assert_past(crm: &SampleCrm, deployment: &Deployment) {
-    deployment
-        .home
-        .operations
-        .retry_failures(&all())
-        .await
-        .unwrap();
-    deployment.run_dry().await;
+    deployment.retry_all().await;
     assert_eq!(deployment.failures("accounts").await, []);
     let found = differences_of(Set::Accounts, crm, &deployment.project.warehouse());
     assert_eq!(found, [""; 0]);
@@ -216,13 +204,7 @@ async fn a_text_that_is_too_long_is_refused_and_never_cut() {
         &json!({ "Email": "a@example.com" }),
     );
     deployment.pull(&["contacts"]).await;
-    deployment
-        .home
-        .operations
-        .retry_failures(&all())
-        .await
-        .unwrap();
-    deployment.run_dry().await;
+    deployment.retry_all().await;
     assert_equal(&crm, &deployment.project.warehouse());
     assert_eq!(deployment.failures("contacts").await, []);
 }

@@ -5,7 +5,7 @@ use operations::{Changed, Edit, OperationError, Selection};
 use ports::FailureFilter;
 use serde_json::json;
 
-use crate::support::{Deployment, Project, crm};
+use crate::support::{Deployment, Project, all, crm};
 
 /// A deployment with nine failures. The SQL is run on their store, where it can do what
 /// another worker would.
@@ -16,10 +16,6 @@ async fn with_failures(sql: &str) -> Deployment {
     let store = deployment.project.database(".syncline/syncline.db");
     store.execute_batch(sql).unwrap();
     deployment
-}
-
-fn all() -> Selection {
-    Selection::Matching(FailureFilter::unresolved())
 }
 
 async fn count(deployment: &Deployment, status: FailureStatus) -> u64 {

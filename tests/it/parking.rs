@@ -12,7 +12,6 @@ use ports::{Blobs, Outgoing, Queue, QueueError, Sent};
 use runtime::{Outbox, Parking};
 use sample_crm::{SampleCrm, Set};
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::support::{DEMO, Deployment, Project, assert_equal, name, run, small_crm};
 
@@ -157,22 +156,7 @@ async fn a_pack_that_is_parked_again_while_it_is_released_stays_parked() {
     let blobs = Arc::new(deployment.home.store.clone());
     let parking = Parking::new(Arc::clone(&blobs) as _);
     let map = name("accounts");
-    let head = PackHead {
-        id: PackId::from_uuid(Uuid::from_u128(1)),
-        run: RunId::live(&map),
-        map: map.clone(),
-        origin: Origin::Webhook,
-        generation: 0,
-        created: deployment.home.clock.now(),
-        trace: None,
-    };
-    let change = Change {
-        op: Op::Upsert,
-        observed: 1,
-        raw: Bytes::from_static(b"{}"),
-        failure: None,
-    };
-    let body = encode_pack(head.clone(), &[change]).body;
+    let EncodedPack { head, body, .. } = packed(&deployment, "accounts", "{}".into());
     for _ in 0..2 {
         parking
             .park(Lane::Live, &head, "first", body.clone())

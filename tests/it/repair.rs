@@ -12,12 +12,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::{
-    Deployment, Project, Up, assert_equal, crm, differences_of, name, settled, small_crm,
+    Deployment, Project, Up, all, assert_equal, crm, differences_of, name, settled, small_crm,
 };
-
-fn all() -> Selection {
-    Selection::Matching(FailureFilter::unresolved())
-}
 
 /// Puts the changes of a pull on the live lane in one pack and leaves them there.
 async fn queue_changes(deployment: &Deployment, poison: &[usize], crm: &SampleCrm) -> Vec<String> {
@@ -93,13 +89,7 @@ async fn records_that_kill_the_worker_end_as_one_failure_each_and_their_neighbou
         }
         deployment.assert_balanced().await;
         // Where it is not deadly it lands, and so do all the others.
-        deployment
-            .home
-            .operations
-            .retry_failures(&all())
-            .await
-            .unwrap();
-        deployment.run_dry().await;
+        deployment.retry_all().await;
         assert_eq!(deployment.failures("accounts").await, []);
         assert_equal(&crm, &deployment.project.warehouse());
         deployment.assert_balanced().await;

@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use model::{Failure, FailureReport, FailureStatus, Op, QueueName};
-use operations::Selection;
 use ports::FailureFilter;
 use sample_crm::SampleCrm;
 use serde_json::json;
 
-use crate::support::{Deployment, Project, name, small_crm};
+use crate::support::{Deployment, Project, all, name, small_crm};
 
 /// Webhooks without a version, so that a row is as new as its arrival.
 const MAP: &str = "\
@@ -84,10 +83,6 @@ async fn report(deployment: &Deployment, failure: Failure) {
     deployment.settle().await;
 }
 
-fn unresolved() -> Selection {
-    Selection::Matching(FailureFilter::unresolved())
-}
-
 #[tokio::test]
 async fn a_state_that_comes_back_while_its_failure_waits_wins_over_what_was_between() {
     let (_crm, deployment) = refusing().await;
@@ -104,9 +99,7 @@ async fn a_state_that_comes_back_while_its_failure_waits_wins_over_what_was_betw
     warehouse
         .execute_batch("DROP TRIGGER inserted; DROP TRIGGER updated;")
         .unwrap();
-    let operations = &deployment.home.operations;
-    operations.retry_failures(&unresolved()).await.unwrap();
-    deployment.run_dry().await;
+    deployment.retry_all().await;
     let landed = deployment.query("SELECT status FROM orders");
     assert_eq!(landed, [["A"]], "it is what the source said last");
     assert_eq!(deployment.failures("orders").await, []);
@@ -122,7 +115,7 @@ async fn what_fails_while_the_same_is_being_tried_stands_for_itself() {
     let first = deployment.failures("orders").await.remove(0);
     assert_eq!((first.op, first.status), (Op::Touch, FailureStatus::Open));
     let operations = &deployment.home.operations;
-    operations.retry_failures(&unresolved()).await.unwrap();
+    operations.retry_failures(&all()).await.unwrap();
     // The job is done, and the attempt is on its way: it may have read the source already.
     local::deliver_visible(&deployment.home).await;
     let tried = deployment.failures("orders").await.remove(0);

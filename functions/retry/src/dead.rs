@@ -2,8 +2,7 @@
 
 use aws_lambda_events::sqs::SqsMessage;
 use model::{
-    Cause, Counts, ErrorClass, Failure, FailureId, FailureStatus, Fingerprint, MapName, Op, Origin,
-    Pack, RunId, decode_pack,
+    Cause, Counts, ErrorClass, Failure, FailureId, Fingerprint, MapName, Pack, decode_pack,
 };
 use ports::Settlement;
 
@@ -78,33 +77,14 @@ impl Retry {
     }
 
     fn dead_message(&self, body: &str) -> Failure {
-        let now = self.clock.now();
-        let map = MapName::unknown();
         let message =
             "the message was tried too often without an end: look at the logs, then retry it";
         let cause = Cause::new(ErrorClass::Invalid, Failure::UNREADABLE, message);
+        let (id, now) = (FailureId::of_message(body), self.clock.now());
         Failure {
-            id: FailureId::of_message(body),
-            key: None,
-            op: Op::Upsert,
-            origin: Origin::Webhook,
-            fingerprint: Fingerprint::of(&map, &cause),
-            cause,
-            weight: 1,
-            run: RunId::live(&map),
-            map,
-            generation: 0,
-            map_version: String::new(),
-            trace: None,
             attempts: model::MAX_RECEIVES,
-            first: now,
-            last: now,
-            observed: now.as_microsecond(),
-            due: None,
-            status: FailureStatus::Open,
             raw: body.to_owned(),
-            original: None,
-            resolution: None,
+            ..Failure::new(id, MapName::unknown(), cause, now)
         }
     }
 }

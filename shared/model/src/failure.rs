@@ -206,6 +206,35 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A failure of which nothing else is known: one change of the map's live run that failed
+    /// for the first time, and waits for a person.
+    #[must_use]
+    pub fn new(id: FailureId, map: MapName, cause: Cause, at: Timestamp) -> Self {
+        Self {
+            id,
+            key: None,
+            op: Op::Upsert,
+            origin: Origin::Webhook,
+            fingerprint: Fingerprint::of(&map, &cause),
+            cause,
+            weight: 1,
+            run: RunId::live(&map),
+            map,
+            generation: 0,
+            map_version: String::new(),
+            trace: None,
+            attempts: 1,
+            first: at,
+            last: at,
+            observed: at.as_microsecond(),
+            due: None,
+            status: FailureStatus::Open,
+            raw: String::new(),
+            original: None,
+            resolution: None,
+        }
+    }
+
     /// Whether it is a queue message that could not be read, which no map can apply.
     #[must_use]
     pub fn is_message(&self) -> bool {
@@ -315,28 +344,11 @@ mod tests {
     fn failure(op: Op, raw: &str) -> Failure {
         let map = MapName::new("customers").unwrap();
         let cause = Cause::new(ErrorClass::Mapping, "field-missing", "");
+        let id = FailureId::of_message(raw);
         Failure {
-            id: FailureId::of_message(raw),
-            key: None,
             op,
-            origin: Origin::Webhook,
-            fingerprint: Fingerprint::of(&map, &cause),
-            cause,
-            weight: 1,
-            run: RunId::live(&map),
-            map,
-            generation: 0,
-            map_version: String::new(),
-            trace: None,
-            attempts: 1,
-            first: Timestamp::UNIX_EPOCH,
-            last: Timestamp::UNIX_EPOCH,
-            observed: 0,
-            due: None,
-            status: FailureStatus::Open,
             raw: raw.to_owned(),
-            original: None,
-            resolution: None,
+            ..Failure::new(id, map, cause, Timestamp::UNIX_EPOCH)
         }
     }
 

@@ -56,20 +56,7 @@ impl Operations {
                 source: error.into(),
             })?;
         let generation = record.generation;
-        let job = LoadJob::Start {
-            map: map.clone(),
-            replaces_mark: false,
-            generation,
-        };
-        self.outbox
-            .send(
-                QueueName::Loads,
-                Some(map),
-                map.as_str(),
-                &job,
-                Duration::ZERO,
-            )
-            .await?;
+        self.send_load(map, generation).await?;
         self.audit(
             "map.load",
             map.to_string(),
@@ -77,6 +64,20 @@ impl Operations {
         )
         .await?;
         Ok(generation + 1)
+    }
+
+    /// Asks for the load after `generation`.
+    async fn send_load(&self, map: &MapName, generation: u32) -> Result<(), OperationError> {
+        let job = LoadJob::Start {
+            map: map.clone(),
+            replaces_mark: false,
+            generation,
+        };
+        let (queue, name) = (QueueName::Loads, map.as_str());
+        let sent = self
+            .outbox
+            .send(queue, Some(map), name, &job, Duration::ZERO);
+        Ok(sent.await?)
     }
 
     /// Lets a map run without a load: what is in the target already is as good as loaded.
@@ -135,20 +136,7 @@ impl Operations {
         if after.state == MapState::Initializing {
             // A load that is asked for again goes on where it was.
             let generation = after.generation.saturating_sub(1);
-            let job = LoadJob::Start {
-                map: map.clone(),
-                replaces_mark: false,
-                generation,
-            };
-            self.outbox
-                .send(
-                    QueueName::Loads,
-                    Some(map),
-                    map.as_str(),
-                    &job,
-                    Duration::ZERO,
-                )
-                .await?;
+            self.send_load(map, generation).await?;
         }
         self.release(map).await?;
         self.audit("map.resume", map.to_string(), json!({})).await?;

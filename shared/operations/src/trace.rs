@@ -39,6 +39,15 @@ pub struct Sighting {
     pub error: Option<String>,
 }
 
+impl Sighting {
+    fn unknown(error: impl Into<String>) -> Self {
+        Self {
+            error: Some(error.into()),
+            ..Self::default()
+        }
+    }
+}
+
 /// Failures that are shown of one record.
 const FAILURES: usize = 20;
 
@@ -92,14 +101,10 @@ impl Operations {
         plan: &mapping::Plan,
         cells: &[Value<'static>],
     ) -> Sighting {
-        let failed = |error: String| Sighting {
-            error: Some(error),
-            ..Sighting::default()
-        };
         let source = match self.systems.source(map).await {
             Ok(source) if source.can_fetch() => source,
-            Ok(_) => return failed("the source cannot be asked for single records".into()),
-            Err(error) => return failed(error.to_string()),
+            Ok(_) => return Sighting::unknown("the source cannot be asked for single records"),
+            Err(error) => return Sighting::unknown(error.to_string()),
         };
         let key = plan.source_key(cells);
         let observed = self.clock.now().as_microsecond();
@@ -132,7 +137,7 @@ impl Operations {
                     ..Sighting::default()
                 },
             },
-            Err(error) => failed(error.to_string()),
+            Err(error) => Sighting::unknown(error.to_string()),
         }
     }
 
@@ -142,13 +147,9 @@ impl Operations {
         plan: &mapping::Plan,
         cells: &[Value<'static>],
     ) -> Sighting {
-        let failed = |error: String| Sighting {
-            error: Some(error),
-            ..Sighting::default()
-        };
         let target = match self.systems.target(map).await {
             Ok(target) => target,
-            Err(error) => return failed(error.to_string()),
+            Err(error) => return Sighting::unknown(error.to_string()),
         };
         let table = plan.table();
         let mut rows = Rows::new(table.columns.len());
@@ -169,7 +170,7 @@ impl Operations {
                     error: None,
                 }
             }
-            (Err(error), _) | (_, Err(error)) => failed(error.to_string()),
+            (Err(error), _) | (_, Err(error)) => Sighting::unknown(error.to_string()),
         }
     }
 }

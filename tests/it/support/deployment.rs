@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use local::{Home, deliver_visible};
 use model::{Books, Failure, MapName, MapState};
-use operations::MapStatus;
+use operations::{MapStatus, Selection};
 use ports::{FailureFilter, testing::ManualClock};
 use recurring_pull::Tick;
 use serde_json::Value;
@@ -218,10 +218,22 @@ impl Deployment {
             .collect()
     }
 
+    /// Sends all failures round again, and lets that come to its end.
+    pub(crate) async fn retry_all(&self) {
+        let sent = self.home.operations.retry_failures(&all()).await;
+        sent.expect("sent");
+        self.run_dry().await;
+    }
+
     /// All rows a query finds in the warehouse, as text.
     pub(crate) fn query(&self, sql: &str) -> Vec<Vec<String>> {
         query(&self.project.warehouse(), sql)
     }
+}
+
+/// All failures that ask for something.
+pub(crate) fn all() -> Selection {
+    Selection::Matching(FailureFilter::unresolved())
 }
 
 /// Whether nothing is on its way and no failure waits for its time.

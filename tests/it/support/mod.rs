@@ -11,7 +11,7 @@ mod service;
 mod targets;
 mod third_party;
 
-pub(crate) use deployment::{Deployment, at_rest, name};
+pub(crate) use deployment::{Deployment, all, at_rest, name};
 pub(crate) use hooks::{notify, now, send, signed};
 pub(crate) use hub::{Hub, assert_equal_at_hub, to_hub};
 pub(crate) use process::{Up, repaired, run, run_with, settled};

@@ -1,8 +1,5 @@
 use jiff::Timestamp;
-use model::{
-    Cause, ErrorClass, Failure, FailureId, FailureStatus, Fingerprint, MapName, Op, Origin, PackId,
-    RunId,
-};
+use model::{Cause, ErrorClass, Failure, FailureId, MapName, Origin, PackId, RunId};
 use uuid::Uuid;
 
 use crate::PackEntry;
@@ -37,27 +34,14 @@ pub fn failure(id: u128, map: &MapName, run: RunId) -> Failure {
     )
     .at_field("name")
     .because("value too long for type character varying(200)");
+    let name = FailureId::from_uuid(Uuid::from_u128(id));
     Failure {
-        id: FailureId::from_uuid(Uuid::from_u128(id)),
-        map: map.clone(),
         key: Some(format!("K-{id}")),
-        op: Op::Upsert,
         origin: Origin::Load,
-        fingerprint: Fingerprint::of(map, &cause),
-        cause,
-        weight: 1,
         run,
         generation: 1,
         map_version: "m1".into(),
-        trace: None,
-        attempts: 1,
-        first: Timestamp::UNIX_EPOCH,
-        last: Timestamp::UNIX_EPOCH,
-        observed: 0,
-        due: None,
-        status: FailureStatus::Open,
         raw: format!(r#"{{"id":"K-{id}"}}"#),
-        original: None,
-        resolution: None,
+        ..Failure::new(name, map.clone(), cause, Timestamp::UNIX_EPOCH)
     }
 }
