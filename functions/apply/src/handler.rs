@@ -57,6 +57,7 @@ pub(crate) struct Item {
 }
 
 /// All messages of one map in an invocation.
+#[derive(Clone, Copy)]
 pub(crate) struct Work<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) target: &'a dyn Target,
@@ -67,6 +68,20 @@ pub(crate) struct Work<'a> {
     pub(crate) generation: u32,
     pub(crate) bulk: bool,
     pub(crate) found_in: Option<u32>,
+    /// When the newest load began.
+    loading: Option<Timestamp>,
+}
+
+impl Work<'_> {
+    /// The same for some changes: only what was read since the load under way began has been
+    /// found by it. A row that went before could otherwise hide behind old news of it.
+    fn of(&self, items: &[Item]) -> Self {
+        let fresh = items.first().is_some_and(|item| item.since(self.loading));
+        Self {
+            found_in: self.found_in.filter(|_| fresh),
+            ..*self
+        }
+    }
 }
 
 /// Why messages of a map come back.
@@ -81,6 +96,15 @@ pub(crate) enum Stop {
 }
 
 impl Item {
+    /// Whether all of it was read after a load began.
+    fn since(&self, loading: Option<Timestamp>) -> bool {
+        let began = loading.map_or(i64::MIN, Timestamp::as_microsecond);
+        self.pack
+            .changes
+            .iter()
+            .all(|change| change.observed >= began)
+    }
+
     /// A part of a message, as if it were one of its own.
     pub(crate) fn part(whole: &Self, pack: Pack) -> Self {
         Self {
@@ -235,6 +259,7 @@ impl Apply {
             generation: state.generation,
             bulk: initializing && state.bulk && lane == Lane::Load,
             found_in: (initializing && !state.bulk).then_some(state.generation),
+            loading: state.loading,
         };
         self.apply_items(&work, items, deadline).await
     }
@@ -247,7 +272,7 @@ impl Apply {
         items: &mut Vec<Item>,
         deadline: Timestamp,
     ) -> Result<(), Stop> {
-        items.sort_by_key(|item| item.receives >= SUSPICIOUS);
+        items.sort_by_key(|item| (item.receives >= SUSPICIOUS, item.since(work.loading)));
         let mut begun = false;
         while let Some(first) = items.first() {
             if begun && self.clock.now() >= deadline {
@@ -255,12 +280,14 @@ impl Apply {
             }
             begun = true;
             if first.receives >= SUSPICIOUS {
+                let work = &work.of(&items[..1]);
                 let verdicts = Bisect::new(self, work, first).run().await?;
                 self.conclude(work, &items[..1], verdicts).await?;
                 items.remove(0);
                 continue;
             }
-            let step = step(items, work.target.rows_at_once());
+            let step = step(items, work.loading, work.target.rows_at_once());
+            let work = &work.of(&items[..step]);
             let verdicts = self.write(work, &items[..step]).await?;
             self.conclude(work, &items[..step], verdicts).await?;
             items.drain(..step);
@@ -371,11 +398,14 @@ impl Apply {
 }
 
 /// How many of the first items are written at once: as many as have `rows` changes, at least
-/// one, and none that is suspicious.
-fn step(items: &[Item], rows: usize) -> usize {
+/// one, none that is suspicious, and all of them read before the load began or all since.
+fn step(items: &[Item], loading: Option<Timestamp>, rows: usize) -> usize {
+    let since = items.first().is_some_and(|item| item.since(loading));
     let mut changes = 0;
     let fits = |item: &&Item| {
-        let fits = item.receives < SUSPICIOUS && (changes == 0 || changes < rows);
+        let fits = item.receives < SUSPICIOUS
+            && item.since(loading) == since
+            && (changes == 0 || changes < rows);
         changes += item.pack.changes.len();
         fits
     };

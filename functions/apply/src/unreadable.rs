@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use model::{
-    Cause, Counts, DecodeError, ErrorClass, Failure, FailureId, FailureReport, FailureStatus,
-    Fingerprint, Lane, MapName, Op, Origin, PackId, QueueName, RunId,
+    Cause, Counts, DecodeError, ErrorClass, Failure, FailureId, FailureReport, Lane, MapName,
+    PackId, QueueName, RunId,
 };
 use ports::Settlement;
 
@@ -79,32 +79,16 @@ fn unreadable(body: &str, lane: Lane, error: &DecodeError, now: jiff::Timestamp)
             "a message on the {lane} lane cannot be read: {error}. If it comes from a newer version of syncline, update and retry it"
         ),
     );
+    let run = remains.run.unwrap_or_else(|| RunId::live(&map));
     Failure {
-        id: FailureId::of_message(body),
-        key: None,
-        op: Op::Upsert,
-        origin: Origin::Webhook,
-        fingerprint: Fingerprint::of(&map, &cause),
-        cause,
         // Changes that were failures before are in the books already.
         weight: if lane == Lane::Retry {
             0
         } else {
             remains.count.unwrap_or(1)
         },
-        run: remains.run.unwrap_or_else(|| RunId::live(&map)),
-        map,
-        generation: 0,
-        map_version: String::new(),
-        trace: None,
-        attempts: 1,
-        first: now,
-        last: now,
-        observed: now.as_microsecond(),
-        due: None,
-        status: FailureStatus::Open,
+        run,
         raw: body.to_owned(),
-        original: None,
-        resolution: None,
+        ..Failure::new(FailureId::of_message(body), map, cause, now)
     }
 }

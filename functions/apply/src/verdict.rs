@@ -2,10 +2,7 @@
 
 use jiff::Timestamp;
 use mapping::Plan;
-use model::{
-    Cause, Change, Failure, FailureId, FailureReport, FailureStatus, Fingerprint, Outcome,
-    PackHead, Resolved,
-};
+use model::{Cause, Change, Failure, FailureId, FailureReport, Outcome, PackHead, Resolved};
 use ports::{Ledger, Settlement};
 use runtime::Outbox;
 
@@ -65,30 +62,19 @@ impl<'p> Report<'p> {
     }
 
     fn failure(&self, head: &PackHead, index: usize, change: &Change, cause: Cause) -> Failure {
+        let id = change.failure;
+        let id = id.unwrap_or_else(|| FailureId::of(head.id, index));
         Failure {
-            id: change
-                .failure
-                .unwrap_or_else(|| FailureId::of(head.id, index)),
-            map: head.map.clone(),
             key: self.plan.key_of(change),
             op: change.op,
             origin: head.origin,
-            fingerprint: Fingerprint::of(&head.map, &cause),
-            cause,
-            weight: 1,
             run: head.run,
             generation: head.generation,
             map_version: self.plan.digest().to_owned(),
             trace: head.trace,
-            attempts: 1,
-            first: self.now,
-            last: self.now,
             observed: change.observed,
-            due: None,
-            status: FailureStatus::Open,
             raw: change.raw_text().into_owned(),
-            original: None,
-            resolution: None,
+            ..Failure::new(id, head.map.clone(), cause, self.now)
         }
     }
 

@@ -124,7 +124,8 @@ impl InitialLoad {
             Ok(job) => job,
             Err(error) => {
                 tracing::error!(
-                    "a job for initial-load cannot be read and is dropped: {error}: {body:.200}"
+                    "a job of {} bytes for initial-load cannot be read and is dropped: {error}",
+                    body.len()
                 );
                 return Ok(());
             }

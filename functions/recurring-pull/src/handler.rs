@@ -123,7 +123,8 @@ impl RecurringPull {
             },
             Err(error) => {
                 tracing::error!(
-                    "a job for recurring-pull cannot be read and is dropped: {error}: {body:.200}"
+                    "a job of {} bytes for recurring-pull cannot be read and is dropped: {error}",
+                    body.len()
                 );
                 Ok(())
             }

@@ -108,6 +108,9 @@ pub struct MapRecord {
     /// Whether the load under way writes in bulk.
     #[serde(default)]
     pub bulk: bool,
+    /// When the newest load began: what was read before says nothing of what it finds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loading: Option<Timestamp>,
 }
 
 impl MapRecord {
@@ -121,6 +124,7 @@ impl MapRecord {
             reason: None,
             resumes: None,
             bulk: false,
+            loading: None,
         }
     }
 
@@ -179,6 +183,7 @@ impl MapRecord {
                 next.state = Initializing;
                 next.generation = generation;
                 next.bulk = bulk;
+                next.loading = Some(now);
             }
             (MapEvent::Loaded { generation }, _) if generation != self.generation => {
                 return refuse("finish this load: another one has begun since");
