@@ -219,7 +219,13 @@ impl DefinedSystems {
                 let file = self.text(name, &connection.url).await?;
                 let target = SqliteTarget::new(&self.around.folder.join(Path::new(&file)));
                 let patience = connection.limits.timeout.min(LONGEST_LOCK);
-                Arc::new(target.with_patience(patience))
+                let clock = Arc::clone(&self.around.clock);
+                Arc::new(target.with_patience(patience).paced(
+                    name.clone(),
+                    connection.limits,
+                    self.rates.clone(),
+                    clock,
+                ))
             }
             ConnectionKind::Postgres => Arc::new(PostgresTarget::new(self.database(name).await?)),
             kind => {

@@ -13,6 +13,7 @@ mod bind;
 mod bulk;
 mod error;
 mod number;
+mod pace;
 mod prepare;
 mod sql;
 mod write;
@@ -28,14 +29,17 @@ use std::{
 };
 
 use async_trait::async_trait;
-use model::{LoadMode, Rows, Value};
+use definition::Limits;
+use model::{ConnectionName, Lane, LoadMode, Rows, Value};
 use ports::{
-    LoadEnd, RowOutcome, Seen, Sweep, TableSchema, TableSpec, Target, TargetError, TargetRow,
-    WriteBatch,
+    Clock, LoadEnd, RowOutcome, Seen, Sweep, TableSchema, TableSpec, Target, TargetError,
+    TargetRow, WriteBatch,
 };
+use runtime::{Rate, Rates};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use error::{row_error, target_error};
+use pace::Pace;
 
 /// One SQLite file.
 #[derive(Clone)]
@@ -43,6 +47,7 @@ pub struct SqliteTarget {
     path: PathBuf,
     patience: Duration,
     most_pages: Arc<AtomicU32>,
+    pace: Option<Pace>,
     open: Arc<Mutex<Option<Open>>>,
 }
 
@@ -68,6 +73,7 @@ impl SqliteTarget {
             path: path.to_owned(),
             patience: Duration::from_secs(10),
             most_pages: Arc::default(),
+            pace: None,
             open: Arc::default(),
         }
     }
@@ -76,6 +82,32 @@ impl SqliteTarget {
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// Keeps to the rate that `limits` declare, if they do, together with all others that call
+    /// `connection`. A batch is one call.
+    #[must_use]
+    pub fn paced(
+        mut self,
+        connection: ConnectionName,
+        limits: Limits,
+        rates: Rates,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        self.pace = limits.rate.map(|per_second| Pace {
+            connection,
+            rate: Rate { per_second },
+            rates,
+            clock,
+        });
+        self
+    }
+
+    async fn turn(&self, lane: Lane) -> Result<(), TargetError> {
+        match &self.pace {
+            Some(pace) => pace.wait(lane).await,
+            None => Ok(()),
+        }
     }
 
     /// Lets the file grow to so many pages at the most, as if the disk were full then.
@@ -201,10 +233,12 @@ fn in_transaction<T>(
 #[async_trait]
 impl Target for SqliteTarget {
     async fn describe(&self, table: &str) -> Result<Option<TableSchema>, TargetError> {
+        self.turn(Lane::Live).await?;
         self.run(|db| prepare::describe(db, table))
     }
 
     async fn prepare(&self, table: &TableSpec) -> Result<(), TargetError> {
+        self.turn(Lane::Load).await?;
         self.run(|db| prepare::prepare(db, table))
     }
 
@@ -213,10 +247,12 @@ impl Target for SqliteTarget {
         table: &TableSpec,
         generation: u32,
     ) -> Result<LoadMode, TargetError> {
+        self.turn(Lane::Load).await?;
         self.run(|db| bulk::begin(db, table, generation))
     }
 
     async fn end_bulk(&self, table: &TableSpec, generation: u32) -> Result<LoadEnd, TargetError> {
+        self.turn(Lane::Load).await?;
         self.run(|db| bulk::unless_overtaken(db, table, generation, || bulk::end(db, table)))?
     }
 
@@ -227,6 +263,7 @@ impl Target for SqliteTarget {
         after: Option<&[Value<'static>]>,
         limit: usize,
     ) -> Result<Sweep, TargetError> {
+        self.turn(Lane::Load).await?;
         self.run(|db| {
             bulk::unless_overtaken(db, table, generation, || {
                 bulk::missing(db, table, after, limit)
@@ -235,6 +272,7 @@ impl Target for SqliteTarget {
     }
 
     async fn end_load(&self, table: &TableSpec, generation: u32) -> Result<(), TargetError> {
+        self.turn(Lane::Load).await?;
         self.run(|db| bulk::unless_overtaken(db, table, generation, || bulk::forget(db, table)))?
     }
 
@@ -243,6 +281,7 @@ impl Target for SqliteTarget {
         table: &TableSpec,
         batch: &WriteBatch<'_>,
     ) -> Result<Vec<RowOutcome>, TargetError> {
+        self.turn(batch.lane).await?;
         self.blocking(|target| {
             let written = target.transact(|db| write::write(db, table, batch));
             match written {
@@ -261,6 +300,7 @@ impl Target for SqliteTarget {
         table: &TableSpec,
         keys: &Rows<'_>,
     ) -> Result<Vec<TargetRow>, TargetError> {
+        self.turn(Lane::Live).await?;
         self.run(|db| {
             let mut writer = write::Writer::new(db, table)?;
             keys.iter().map(|row| writer.look(row)).collect()
@@ -268,6 +308,7 @@ impl Target for SqliteTarget {
     }
 
     async fn show(&self, table: &TableSpec, key: &Rows<'_>) -> Result<Option<String>, TargetError> {
+        self.turn(Lane::Live).await?;
         self.run(|db| write::show(db, table, key.row(0)))
     }
 }

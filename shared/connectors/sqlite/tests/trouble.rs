@@ -2,12 +2,14 @@
 
 #![cfg(test)]
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use connector_sqlite::SqliteTarget;
+use definition::Limits;
 use model::{DataType, ErrorClass, Lane, Rows, Value, Version};
 use ports::{
-    ColumnSpec, Deletes, Ownership, RowOp, RowOutcome, TableSpec, Target, TargetError, WriteBatch,
+    Clock, ColumnSpec, Deletes, Ownership, RowOp, RowOutcome, TableSpec, Target, TargetError,
+    WriteBatch, testing::ManualClock,
 };
 
 struct File {
@@ -185,4 +187,35 @@ async fn a_lock_is_waited_for_and_then_named() {
     other.execute_batch("COMMIT").unwrap();
     target.write(&spec, &batch(&[(1, "a")])).await.unwrap();
     assert_eq!(file.count(), 1);
+}
+
+#[tokio::test]
+async fn a_declared_rate_is_kept_by_all_that_is_done() {
+    let file = File::new("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT);");
+    let spec = spec(Ownership::Existing);
+    let clock = Arc::new(ManualClock::default());
+    let store = embedded::Store::open(file.folder.path(), Arc::clone(&clock) as _).unwrap();
+    let store = Arc::new(store);
+    let limits = Limits {
+        rate: Some(2.0),
+        ..Limits::default()
+    };
+    let open = || {
+        let rates = runtime::Rates::new(Arc::clone(&store) as _, Arc::clone(&clock) as _);
+        let name = model::ConnectionName::new("warehouse").unwrap();
+        SqliteTarget::new(&file.path()).paced(name, limits, rates, Arc::clone(&clock) as _)
+    };
+    // Two processes share it.
+    let (one, other) = (open(), open());
+    one.prepare(&spec).await.unwrap();
+    let began = clock.now();
+    for at in 0..20 {
+        let target = if at % 2 == 0 { &one } else { &other };
+        target.write(&spec, &batch(&[(at, "x")])).await.unwrap();
+    }
+    let took = clock.now().duration_since(began).as_secs_f64();
+    assert!(
+        (8.0..=11.0).contains(&took),
+        "{took} s for 20 calls at 2 a second"
+    );
 }
