@@ -53,6 +53,11 @@ pub struct TableSpec {
 }
 
 impl TableSpec {
+    /// The key columns, in the order of the key.
+    pub fn key_columns(&self) -> impl Iterator<Item = &ColumnSpec> {
+        self.key.iter().filter_map(|at| self.columns.get(*at))
+    }
+
     /// The key cells of a row, as text for people.
     #[must_use]
     pub fn key_cells<'r, 'a>(&self, row: &'r [Value<'a>]) -> Vec<&'r Value<'a>> {

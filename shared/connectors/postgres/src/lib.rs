@@ -19,13 +19,17 @@
 //! work is seen, or waits until this one has ended. The locks are those of 32 buckets that keys
 //! are hashed into, and are taken in ascending order: whoever waits for a bucket holds only
 //! smaller ones, so no two can wait for each other. After that only rows are written whose
-//! buckets are held, so no order of rows or of index entries matters for it. The locks end with
-//! the transaction, when its work is visible.
+//! buckets are held, so no order of rows matters for it. The locks end with the transaction,
+//! when its work is visible.
+//!
+//! This holds for the key. Where a table has another unique column, two batches with different
+//! keys can still wait for each other over values of that one.
 //!
 //! Others than Syncline take no such locks. In a table of its own `INSERT … ON CONFLICT … WHERE
 //! newer` and `UPDATE … WHERE not newer` guard the version once more; in an existing table
-//! versions are beside the table, where nobody else writes. A deadlock with somebody else's
-//! transaction is broken by the server, and the batch is tried again.
+//! versions are beside the table, where nobody else writes. A deadlock, with somebody else's
+//! transaction or over another unique column, is broken by the server, and the batch is tried
+//! again.
 //!
 //! # Loads in bulk
 //!

@@ -93,12 +93,8 @@ impl<'t> Names<'t> {
 
     /// The key columns, quoted.
     pub(crate) fn key_columns(&self) -> Vec<String> {
-        self.spec
-            .key
-            .iter()
-            .filter_map(|at| self.spec.columns.get(*at))
-            .map(|column| quote(&column.name))
-            .collect()
+        let columns = self.spec.key_columns();
+        columns.map(|column| quote(&column.name)).collect()
     }
 
     /// `a."k" = b."k"` over the key columns.

@@ -111,18 +111,8 @@ async fn adopt(db: &mut Connection, names: &Names<'_>, real: &Catalog) -> Result
         )));
     };
     let bulk: bool = row.try_get(0)?;
-    let wanted: Vec<&str> = names
-        .spec
-        .key
-        .iter()
-        .filter_map(|at| {
-            names
-                .spec
-                .columns
-                .get(*at)
-                .map(|column| column.name.as_str())
-        })
-        .collect();
+    let wanted = names.spec.key_columns().map(|column| column.name.as_str());
+    let wanted: Vec<&str> = wanted.collect();
     let same =
         real.key.len() == wanted.len() && real.key.iter().all(|key| wanted.contains(&key.as_str()));
     if !same && !bulk {

@@ -249,11 +249,7 @@ pub(crate) fn end(db: &Connection, spec: &TableSpec) -> rusqlite::Result<LoadEnd
 }
 
 fn read_key(spec: &TableSpec, row: &Row<'_>) -> rusqlite::Result<Vec<Value<'static>>> {
-    let types = spec
-        .key
-        .iter()
-        .filter_map(|at| spec.columns.get(*at))
-        .map(|column| column.ty);
+    let types = spec.key_columns().map(|column| column.ty);
     types
         .enumerate()
         .map(|(at, ty)| Ok(bind::read(row.get_ref(at)?, ty)))

@@ -120,8 +120,8 @@ fn definition(column: &ColumnSpec) -> String {
 pub(crate) fn key_definitions(db: &Connection, names: &Names<'_>) -> rusqlite::Result<String> {
     let spec = names.spec;
     let real = affinities(db, &spec.name)?;
-    let columns = spec.key.iter().filter_map(|at| spec.columns.get(*at));
-    let definitions: Vec<String> = columns
+    let definitions: Vec<String> = spec
+        .key_columns()
         .map(|column| {
             let found = real
                 .iter()

@@ -45,12 +45,8 @@ impl<'t> Names<'t> {
     }
 
     pub(crate) fn key_columns(&self) -> Vec<String> {
-        self.spec
-            .key
-            .iter()
-            .filter_map(|at| self.spec.columns.get(*at))
-            .map(|column| quote(&column.name))
-            .collect()
+        let columns = self.spec.key_columns();
+        columns.map(|column| quote(&column.name)).collect()
     }
 
     /// `"a" = ?1 AND "b" = ?2`.
