@@ -8,7 +8,8 @@ use cel::{
     extensions,
 };
 use model::{Cause, ErrorClass};
-use serde_json::Value as Json;
+
+use crate::operand::{from_json, is_finite};
 
 /// An expression that cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,15 @@ pub(crate) enum Needs {
     Fields(Vec<String>),
     /// Any: it passes `src` on as a whole.
     All,
+}
+
+impl Needs {
+    fn has(&self, field: &str) -> bool {
+        match self {
+            Self::Fields(fields) => fields.iter().any(|name| name == field),
+            Self::All => true,
+        }
+    }
 }
 
 /// Functions an expression may call; a misspelt one is found when the map is compiled, not
@@ -139,12 +149,25 @@ impl Expression {
         fields: impl Iterator<Item = (&'a str, &'a str)> + Clone,
     ) -> Result<Value, Box<Cause>> {
         let strict = self.run(&self.strict, fields.clone(), false);
-        match strict {
-            Err(cel::ExecutionError::UnsupportedBinaryOperator(..)) => self
-                .run(&self.widened, fields, true)
-                .map_err(|error| self.explain(&error)),
-            other => other.map_err(|error| self.explain(&error)),
+        let result = match strict {
+            Err(cel::ExecutionError::UnsupportedBinaryOperator(..)) => {
+                self.run(&self.widened, fields, true)
+            }
+            other => other,
+        };
+        let value = result.map_err(|error| self.explain(&error))?;
+        if is_finite(&value) {
+            return Ok(value);
         }
+        let message = format!(
+            "`{}` gives {value:?}, which is no number: is something divided by zero? Ask first, as in src.n != 0 ? … : null",
+            self.text
+        );
+        Err(Box::new(Cause::new(
+            ErrorClass::Mapping,
+            "expression",
+            message,
+        )))
     }
 
     fn explain(&self, error: &cel::ExecutionError) -> Box<Cause> {
@@ -156,6 +179,9 @@ impl Expression {
             cel::ExecutionError::NoSuchKey(name) => cause(&format!(
                 "the record has no field `{name}`; ask with has(src.{name}) first"
             )),
+            cel::ExecutionError::FunctionError { function, message } if function == "src" => {
+                cause("a number of the record cannot be reckoned with exactly: take its field as it is, without `expr`").because(message)
+            }
             // It quotes values of the record.
             other => cause("it cannot be evaluated on this record").because(other),
         };
@@ -169,37 +195,14 @@ impl Expression {
         widen: bool,
     ) -> Result<Value, cel::ExecutionError> {
         let mut record: HashMap<String, Value> = HashMap::new();
-        for (name, raw) in fields {
-            let json: Json = serde_json::from_str(raw)
+        for (name, raw) in fields.filter(|(name, _)| self.needs.has(name)) {
+            let value = from_json(raw, widen)
                 .map_err(|error| cel::ExecutionError::function_error("src", error))?;
-            record.insert(name.to_owned(), to_cel(&json, widen));
+            record.insert(name.to_owned(), value);
         }
         let mut context = Context::with_env(Arc::clone(&self.env));
         context.add_variable_from_value("src", record);
         Value::resolve(expression, &context)
-    }
-}
-
-/// A JSON value for CEL: numbers without a fraction are whole unless they are to be widened.
-fn to_cel(json: &Json, widen: bool) -> Value {
-    match json {
-        Json::Null => Value::Null,
-        Json::Bool(value) => Value::Bool(*value),
-        Json::Number(number) => match number.as_i64() {
-            Some(whole) if !widen => Value::Int(whole),
-            _ => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Json::String(text) => Value::from(text.as_str()),
-        Json::Array(list) => Value::List(Arc::new(
-            list.iter().map(|item| to_cel(item, widen)).collect(),
-        )),
-        Json::Object(map) => {
-            let entries: HashMap<String, Value> = map
-                .iter()
-                .map(|(name, value)| (name.clone(), to_cel(value, widen)))
-                .collect();
-            entries.into()
-        }
     }
 }
 
@@ -361,6 +364,33 @@ mod tests {
         assert_eq!(
             eval("src.name * 2").unwrap_err(),
             "`src.name * 2`: it cannot be evaluated on this recordUnsupported binary operator 'mul': String(\"Alpine\"), Float(2.0)"
+        );
+    }
+
+    #[test]
+    fn what_is_no_number_is_no_result() {
+        let zero = [
+            ("limit", "10.5"),
+            ("count", "0"),
+            ("id", "12345678901234567890.1"),
+        ];
+        for text in [
+            "src.limit / src.count",
+            "src.count / 0.0 * src.limit",
+            "[src.limit / src.count]",
+            "{'a': src.limit / src.count}",
+        ] {
+            let expression = Expression::compile(text).unwrap();
+            let error = expression.evaluate(zero.into_iter()).unwrap_err();
+            assert!(error.message.contains("divided by zero"), "{error:?}");
+        }
+        let other = Expression::compile("src.limit * 2.0").unwrap();
+        assert_eq!(other.evaluate(zero.into_iter()), Ok(Value::Float(21.0)));
+        let long = Expression::compile("src.id * 2.0").unwrap();
+        let error = long.evaluate(zero.into_iter()).unwrap_err();
+        assert!(
+            error.chain[0].contains("`12345678901234567890.1` has more digits"),
+            "{error:?}"
         );
     }
 

@@ -9,6 +9,7 @@ mod expr;
 mod extract;
 pub mod json;
 mod key;
+mod operand;
 mod plan;
 mod plans;
 mod preflight;

@@ -434,3 +434,24 @@ proptest! {
         prop_assert_eq!(plan.parse_key(&key).unwrap(), [text(&value)]);
     }
 }
+
+#[test]
+fn an_expression_gives_the_right_number_or_none() {
+    let plan = plan(
+        "      share: { expr: \"src.Total / src.Count\", type: double, missing: \"null\" }
+      big: { expr: \"src.Big\", type: decimal }",
+        "",
+    );
+    let record = |count: &str, big: &str| {
+        format!(r#"{{"Id":"1","ModifiedAt":"5","Total":10.5,"Count":{count},"Big":{big}}}"#)
+    };
+    let (_, row) = map(&plan, &record("2", "18446744073709551615"));
+    assert_eq!(row[1], Value::Float(5.25));
+    assert_eq!(row[2], Value::Decimal("18446744073709551615".into()));
+    let failed = |field: &str| ("expression".to_owned(), Some(field.to_owned()));
+    assert_eq!(code(&plan, &record("0", "1")), failed("share"));
+    assert_eq!(
+        code(&plan, &record("2", "12345678901234567.89")),
+        failed("big")
+    );
+}
