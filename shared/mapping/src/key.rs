@@ -170,6 +170,12 @@ mod tests {
     }
 
     #[test]
+    fn one_number_is_one_key_with_and_without_zeros_in_front() {
+        let types = [DataType::Decimal { digits: None }];
+        assert_eq!(key_cells("007", &types), key_cells("7", &types));
+    }
+
+    #[test]
     fn typed_keys_read_as_they_are_written() {
         assert_eq!(key_text(&[Value::Timestamp(0)]), "1970-01-01T00:00:00Z");
         assert_eq!(key_text(&[Value::Date(-1)]), "1969-12-31");

@@ -104,6 +104,22 @@ fn plain_digits(text: &str) -> Option<(usize, usize)> {
     ))
 }
 
+/// Plain notation without zeros in front, which no number in JSON has; zero has no sign.
+fn without_zeros(text: Cow<'_, str>) -> Cow<'_, str> {
+    let (sign, digits) = text
+        .strip_prefix('-')
+        .map_or(("", &*text), |rest| ("-", rest));
+    let whole = digits.find('.').unwrap_or(digits.len());
+    let zeros = digits.bytes().take_while(|byte| *byte == b'0').count();
+    let zeros = zeros.min(whole.saturating_sub(1));
+    let nothing = digits.bytes().all(|byte| matches!(byte, b'0' | b'.'));
+    if zeros == 0 && (sign.is_empty() || !nothing) {
+        return text;
+    }
+    let sign = if nothing { "" } else { sign };
+    Cow::Owned(format!("{sign}{}", &digits[zeros..]))
+}
+
 pub(super) fn decimal(
     text: Cow<'_, str>,
     digits: Option<(u8, u8)>,
@@ -112,14 +128,14 @@ pub(super) fn decimal(
     let plain = plain_digits(&text);
     let Some((precision, scale)) = digits else {
         return match plain {
-            Some(_) => Ok(Value::Decimal(text)),
+            Some(_) => Ok(Value::Decimal(without_zeros(text))),
             None => Ok(Value::Decimal(parse(&text)?.to_plain_string().into())),
         };
     };
     let whole = usize::from(precision - scale);
     match plain {
         Some((before, after)) if before <= whole && after <= scale.into() => {
-            Ok(Value::Decimal(text))
+            Ok(Value::Decimal(without_zeros(text)))
         }
         _ => {
             let fitted = fit(&text, scale.into(), round)?;
@@ -176,6 +192,25 @@ mod tests {
     }
 
     #[test]
+    fn zeros_in_front_say_nothing() {
+        for ty in ["decimal", "decimal(9,2)"] {
+            for (raw, kept) in [
+                (r#""00012.50""#, "12.50"),
+                (r#""007""#, "7"),
+                (r#""-007.0""#, "-7.0"),
+                (r#""000""#, "0"),
+                (r#""00.50""#, "0.50"),
+                (r#""-0.00""#, "0.00"),
+                ("-0", "0"),
+                ("0.10", "0.10"),
+                ("-1.5", "-1.5"),
+            ] {
+                assert_eq!(strict(raw, ty), Ok(kept.into()), "{raw} as {ty}");
+            }
+        }
+    }
+
+    #[test]
     fn rounding_has_a_name() {
         let round = |raw, round| try_as(raw, "decimal(10,2)", round).unwrap();
         assert_eq!(round("0.125", Rounding::HalfEven), "0.12");
@@ -224,6 +259,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_decimal_is_a_number_in_json(text in "-?[0-9]{1,6}(\\.[0-9]{1,3})?") {
+            let kept = strict(&format!("{text:?}"), "decimal").unwrap();
+            serde_json::from_str::<serde_json::Number>(&kept).unwrap();
+            prop_assert_eq!(BigDecimal::from_str(&kept).unwrap(), BigDecimal::from_str(&text).unwrap());
+        }
+
         #[test]
         fn a_decimal_that_fits_keeps_its_value(units in -99_999_999_i64..99_999_999, places in 0_u32..5) {
             let text = BigDecimal::new(units.into(), places.into()).to_plain_string();
