@@ -48,6 +48,17 @@ impl Answer {
         })
     }
 
+    /// The body without a byte-order mark, which some services send.
+    #[must_use]
+    pub fn content(&self) -> Bytes {
+        let start = if self.body.starts_with(b"\xef\xbb\xbf") {
+            3
+        } else {
+            0
+        };
+        self.body.slice(start..)
+    }
+
     /// What was called and what was answered, in one sentence.
     #[must_use]
     pub fn sentence(&self) -> String {

@@ -19,9 +19,9 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use connector_http::{Call, HttpClient};
+use connector_http::{Answer, Call, HttpClient};
 use definition::{Map, PullMode};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use model::{Lane, SliceRange, SourceMark, VersionKind};
 use ports::{LowWater, Page, ReadFrom, Source, SourceError, StreamSchema};
 use tokio::sync::OnceCell;
@@ -111,18 +111,39 @@ impl OdataSource {
                 let mut call = Self::call(self.client.at("$metadata")?, Lane::Live);
                 call.headers
                     .insert("accept", http::HeaderValue::from_static("application/xml"));
-                match self.client.call(&call).await {
-                    Ok(answer) => metadata::entity(&answer.body, &self.stream.entity)
-                        .map_err(|why| answer.garbled(&format!("is no OData metadata: {why}"))),
-                    Err(SourceError::Invalid { what }) => {
-                        tracing::warn!("types have to be guessed: {what}");
-                        Ok(None)
-                    }
-                    Err(error) => Err(error),
+                let answer = self.client.ask(&call).await?;
+                let found = self.entity_in(&answer)?;
+                if let Err(what) = &found {
+                    tracing::warn!("types have to be guessed: {what}");
                 }
+                Ok::<_, SourceError>(found.ok())
             })
             .await?;
         Ok(entity.as_ref())
+    }
+
+    /// The entity in an answer with metadata, or why it is not there. Whoever may not read
+    /// metadata may well read rows.
+    fn entity_in(&self, answer: &Answer) -> Result<Result<EntityType, String>, SourceError> {
+        match answer.trouble(self.client.now()) {
+            Some(SourceError::Invalid { what } | SourceError::Expired { what }) => {
+                return Ok(Err(what));
+            }
+            Some(SourceError::Auth { what }) if answer.status == StatusCode::FORBIDDEN => {
+                return Ok(Err(what));
+            }
+            Some(error) => return Err(error),
+            None => {}
+        }
+        let set = &self.stream.entity;
+        let what = match metadata::entity(&answer.content(), set) {
+            Ok(Some(entity)) => return Ok(Ok(entity)),
+            Ok(None) => format!("{} does not know `{set}`", answer.what),
+            Err(why) => answer
+                .garbled(&format!("is no OData metadata: {why}"))
+                .to_string(),
+        };
+        Ok(Err(what))
     }
 
     /// The type of a field, as far as it is known.

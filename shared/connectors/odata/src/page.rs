@@ -25,8 +25,9 @@ const NAMES: [&str; 7] = [
 /// Takes a page apart. `changes` says that it answers a request for changes, which Dataverse
 /// answers with an empty object when there are none.
 pub(crate) fn parse(answer: &Answer, changes: bool) -> Result<PageBody, SourceError> {
-    let readable = readable(&answer.body);
-    let body = readable.as_ref().unwrap_or(&answer.body);
+    let came = answer.content();
+    let readable = readable(&came);
+    let body = readable.as_ref().unwrap_or(&came);
     if changes && body.iter().all(u8::is_ascii_whitespace) {
         return Ok(PageBody {
             records: Vec::new(),
@@ -36,7 +37,7 @@ pub(crate) fn parse(answer: &Answer, changes: bool) -> Result<PageBody, SourceEr
     }
     let found = json::fields(body, NAMES)
         .map_err(|error| answer.garbled(&format!("is not the JSON of a page ({error})")))?;
-    if found[5].or(found[6]).is_some() {
+    if found[5..].iter().flatten().any(|error| *error != "null") {
         return Err(answer.error_in_body());
     }
     let link = |a: usize, b: usize| {
@@ -50,7 +51,7 @@ pub(crate) fn parse(answer: &Answer, changes: bool) -> Result<PageBody, SourceEr
         Some(list) => json::elements(body, list)
             .map_err(|error| answer.garbled(&format!("has a `value` that is no list ({error})")))?
             .into_iter()
-            .map(|record| original(&answer.body, body, record))
+            .map(|record| original(&came, body, record))
             .collect(),
         None if changes || next.is_some() || delta.is_some() => Vec::new(),
         None => return Err(answer.garbled("has no `value`: is the entity set right?")),

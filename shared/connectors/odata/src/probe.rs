@@ -101,11 +101,11 @@ impl OdataSource {
         call.headers
             .insert("accept", HeaderValue::from_static("text/plain"));
         let answer = self.client.call(&call).await.ok()?;
-        // Some services send a byte-order mark first.
-        let text = std::str::from_utf8(&answer.body)
+        std::str::from_utf8(&answer.content())
             .ok()?
-            .trim_start_matches('\u{feff}');
-        text.trim().parse().ok()
+            .trim()
+            .parse()
+            .ok()
     }
 }
 

@@ -250,3 +250,48 @@ async fn a_row_nobody_asked_for_does_not_say_that_another_is_gone() {
         assert!(error.to_string().contains("was not asked for"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_service_without_readable_metadata_is_used_all_the_same() {
+    let page = json!({ "value": [{ "ID": "a", "V": 1 }] }).to_string();
+    for (status, metadata) in [
+        (StatusCode::OK, "<html><body><br>Sign in</p></html>"),
+        (StatusCode::OK, "<html><body>Sign in</body></html>"),
+        (StatusCode::OK, r#"{"$Version":"4.01","n":{}}"#),
+        (StatusCode::OK, ""),
+        (StatusCode::FORBIDDEN, ""),
+        (StatusCode::GONE, ""),
+        (StatusCode::NOT_IMPLEMENTED, ""),
+    ] {
+        let service = Service::with(page.as_bytes(), status, metadata);
+        let schema = source(&service).await.describe().await;
+        assert_eq!(schema.unwrap().fields, [], "{status} {metadata}");
+        let found = fetch(&service, &[json!("a")]).await.unwrap();
+        assert!(found[0].is_some(), "{status} {metadata}");
+    }
+    for status in [StatusCode::UNAUTHORIZED, StatusCode::SERVICE_UNAVAILABLE] {
+        let service = Service::with(page.as_bytes(), status, "");
+        source(&service).await.describe().await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_and_an_error_that_is_none_do_no_harm() {
+    let mark = SourceMark(r#"{"by":"cursor","at":"1"}"#.into());
+    let page = "\u{feff}{\"error\":null,\"value\":[{\"ID\":\"\u{e4}\"}]}";
+    let latin = b"\xef\xbb\xbf{\"value\":[{\"ID\":\"\xe4\"}],\"@error\":null}";
+    for (page, row) in [
+        (page.as_bytes(), "{\"ID\":\"\u{e4}\"}".as_bytes()),
+        (&latin[..], &b"{\"ID\":\"\xe4\"}"[..]),
+    ] {
+        let service = Service::with(page, StatusCode::NOT_FOUND, "");
+        let page = source(&service)
+            .await
+            .read(ReadFrom::Mark(&mark), None)
+            .await;
+        assert_eq!(page.unwrap().records[0].raw, row);
+    }
+    let failed = Service::new(&json!({ "error": { "message": "no" }, "value": [] }));
+    let error = source(&failed).await.read(ReadFrom::Rows(None), None).await;
+    assert!(error.unwrap_err().to_string().contains("no"));
+}

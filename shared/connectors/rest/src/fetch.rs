@@ -84,7 +84,7 @@ impl RestSource {
             return Ok(None);
         }
         let answer = answer.good(self.client.now())?;
-        let body = page::body(&answer);
+        let body = answer.content();
         let record = page::value(&answer, &body, &self.rest.item_record)?;
         if record == "null" {
             return Ok(None);

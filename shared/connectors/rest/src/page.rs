@@ -6,17 +6,6 @@ use http::StatusCode;
 use mapping::json;
 use ports::SourceError;
 
-/// The body without a byte-order mark, which some services send.
-pub(crate) fn body(answer: &Answer) -> Bytes {
-    let body = &answer.body;
-    let start = if body.starts_with(b"\xef\xbb\xbf") {
-        3
-    } else {
-        0
-    };
-    body.slice(start..)
-}
-
 /// Whether an object is nothing but the report of an error.
 fn is_error(body: &[u8]) -> bool {
     let names = ["error", "errors", "@error", "fault"];
@@ -56,7 +45,7 @@ pub(crate) fn records(answer: &Answer, path: &[String]) -> Result<Vec<Bytes>, So
     if answer.status == StatusCode::NO_CONTENT {
         return Ok(Vec::new());
     }
-    let body = body(answer);
+    let body = answer.content();
     let list = value(answer, &body, path)?;
     // Some services write an empty list so.
     if list == "null" {
@@ -77,7 +66,7 @@ pub(crate) fn records(answer: &Answer, path: &[String]) -> Result<Vec<Bytes>, So
 
 /// The text of a link or cursor at a place in an answer; `None` at the last page.
 pub(crate) fn token(answer: &Answer, path: &[String]) -> Result<Option<String>, SourceError> {
-    let body = body(answer);
+    let body = answer.content();
     let found = json::at(&body, path)
         .map_err(|error| answer.garbled(&format!("is no good JSON ({error})")))?;
     match found {
