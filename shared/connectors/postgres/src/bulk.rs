@@ -12,8 +12,9 @@ use crate::{
     guarded::Bits,
     names::split,
     parcel::{Packed, Packing, Parcel},
-    sql::{Shape, Sql},
-    write::{Attempt, attempt},
+    singly::{Turn, each},
+    sql::{Shape, Sql, WAITING},
+    write::{self, Attempt, attempt, if_possible},
 };
 
 /// Rows of a pack that the server refused, by their place in it, when the pack came first.
@@ -176,14 +177,48 @@ impl Sorted {
 }
 
 /// Copying rows into the table.
-struct Copying {
+struct Copying<'c> {
+    sql: &'c Sql<'c>,
     parcel: Parcel,
     statement: Statement,
 }
 
-impl Attempt for Copying {
+impl Attempt for Copying<'_> {
     async fn run(&mut self, db: &mut Connection, rows: &[Packed]) -> Result<(), Fault> {
         self.parcel.copy(&db.client, &self.statement, rows).await
+    }
+
+    async fn singly(
+        &mut self,
+        db: &mut Connection,
+        rows: &[Packed],
+    ) -> Result<Option<write::Refused>, Fault> {
+        if_possible(db, async |db| self.one_by_one(db, rows).await).await
+    }
+}
+
+impl Copying<'_> {
+    async fn one_by_one(
+        &self,
+        db: &mut Connection,
+        rows: &[Packed],
+    ) -> Result<write::Refused, Fault> {
+        db.client.batch_execute(&self.sql.make_waiting()).await?;
+        // The table is another one each time, so nothing is kept prepared.
+        let copy = format!("COPY pg_temp.{WAITING} FROM STDIN BINARY");
+        let copy = db.client.prepare(&copy).await?;
+        self.parcel.copy(&db.client, &copy, rows).await?;
+        let places = format!("SELECT s.ctid::text FROM pg_temp.{WAITING} AS s ORDER BY s.ctid");
+        let mut turns = Vec::with_capacity(rows.len());
+        for place in db.client.query(&places, &[]).await? {
+            let (place, which) = (place.try_get(0)?, 1);
+            turns.push(Turn { place, which });
+        }
+        let refused = each(db, &[self.sql.append_waiting()], &turns).await?;
+        let drop = format!("DROP TABLE pg_temp.{WAITING}");
+        db.client.batch_execute(&drop).await?;
+        let row = |(at, cause): (usize, _)| (rows[at].clone(), cause);
+        Ok(refused.into_iter().map(row).collect())
     }
 }
 
@@ -197,7 +232,12 @@ async fn copy(
     }
     let rows = std::mem::take(&mut parcel.rows);
     let statement = db.prepare(&sql.copy_to_table()).await?;
-    attempt(db, &mut Copying { parcel, statement }, &rows).await
+    let mut copying = Copying {
+        sql,
+        parcel,
+        statement,
+    };
+    attempt(db, &mut copying, &rows).await
 }
 
 /// Writing tombstones: a load may bring records that are deleted, or that the map leaves out.

@@ -208,9 +208,53 @@ fn remedy_without_code(error: &tokio_postgres::Error) -> (Kind, Option<&'static 
 
 /// An error that concerns one row; `None` when it concerns the whole batch.
 pub(crate) fn row_error(error: &DbError) -> Option<Cause> {
+    let refusal = Refusal {
+        code: error.code().code(),
+        message: error.message(),
+        detail: error.detail(),
+        column: error.column(),
+        constraint: error.constraint(),
+    };
+    refusal.cause()
+}
+
+/// What the server says when it refuses something.
+pub(crate) struct Refusal<'e> {
+    pub(crate) code: &'e str,
+    pub(crate) message: &'e str,
+    pub(crate) detail: Option<&'e str>,
+    pub(crate) column: Option<&'e str>,
+    pub(crate) constraint: Option<&'e str>,
+}
+
+impl Refusal<'_> {
+    /// Why it concerns one row; `None` when it concerns the whole batch.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        let (class, name) = kind_of_row(self.code)?;
+        let mut message = format!("the target refuses the row: {}", self.message);
+        // Of the other kinds the detail is the whole row, with values that are nobody's business.
+        let detail = self
+            .detail
+            .filter(|_| matches!(class, ErrorClass::Reference | ErrorClass::Conflict));
+        if let Some(detail) = detail {
+            message = format!("{message}: {detail}");
+        }
+        let mut cause = Cause::new(class, name, message);
+        cause.field = self
+            .column
+            .map(str::to_owned)
+            .or_else(|| key_column(detail?));
+        cause.chain = std::iter::once(format!("{} ({})", self.message, self.code))
+            .chain(self.constraint.map(str::to_owned))
+            .collect();
+        Some(cause)
+    }
+}
+
+/// Class and code of an error that concerns one row.
+fn kind_of_row(code: &str) -> Option<(ErrorClass, &'static str)> {
     use ErrorClass::{Conflict, Invalid, Reference, TooLarge};
-    let code = error.code().code();
-    let (class, name) = match code {
+    Some(match code {
         "23502" => (Invalid, "not-null-violation"),
         "23503" | "23001" => (Reference, "foreign-key-violation"),
         "23505" => (Conflict, "unique-violation"),
@@ -225,34 +269,18 @@ pub(crate) fn row_error(error: &DbError) -> Option<Cause> {
         _ if concerns_batch(code) => return None,
         // What a trigger raises, or runs into.
         _ => (Invalid, "trigger-refusal"),
-    };
-    let mut message = format!("the target refuses the row: {}", error.message());
-    // Of the other kinds the detail is the whole row, with values that are nobody's business.
-    let detail = error
-        .detail()
-        .filter(|_| matches!(class, Reference | Conflict));
-    if let Some(detail) = detail {
-        message = format!("{message}: {detail}");
-    }
-    let mut cause = Cause::new(class, name, message);
-    cause.field = error
-        .column()
-        .map(str::to_owned)
-        .or_else(|| key_column(detail?));
-    cause.chain = std::iter::once(format!("{} ({code})", error.message()))
-        .chain(error.constraint().map(str::to_owned))
-        .collect();
-    Some(cause)
+    })
 }
 
-/// Whether an error has to do with the server, the session or the table, and would strike any
-/// row. Codes that the standard leaves to implementations are those of authors of triggers.
+/// Classes of errors that have to do with the server, the session or the table.
+pub(crate) const BATCH_CLASSES: [&str; 21] = [
+    "08", "0A", "0B", "25", "26", "28", "2B", "2D", "34", "3B", "3D", "3F", "40", "42", "53", "55",
+    "57", "58", "72", "F0", "XX",
+];
+
+/// Whether an error would strike any row. Codes that the standard leaves to implementations are those of authors of triggers.
 fn concerns_batch(code: &str) -> bool {
-    const CLASSES: [&str; 20] = [
-        "08", "0A", "0B", "25", "26", "28", "2B", "2D", "34", "3B", "3D", "3F", "40", "42", "53",
-        "55", "57", "58", "72", "XX",
-    ];
-    CLASSES.iter().any(|class| code.starts_with(class)) || code.starts_with("F0")
+    BATCH_CLASSES.iter().any(|class| code.starts_with(class))
 }
 
 /// The first column in `Key (email, company)=(a@example.com, x) already exists.`

@@ -16,8 +16,9 @@ use crate::{
     found,
     layout::Layout,
     parcel::{Packed, Packing, Parcel, compare},
+    singly::{Turn, each},
     sql::{BESIDE, BURIED, EQUAL, HERE, MARKED, Shape, Sql},
-    write::{Attempt, State, attempt},
+    write::{Attempt, Refused, State, attempt, if_possible},
 };
 
 /// Writes a batch in the transaction that is open and holds the locks of its keys.
@@ -161,6 +162,12 @@ impl Bits {
         }
     }
 
+    fn has(&self, number: i32) -> bool {
+        let number = usize::try_from(number).unwrap_or(0);
+        let byte = self.0.get(number / 8).copied().unwrap_or(0);
+        byte & (1 << (number % 8)) != 0
+    }
+
     fn any(&self) -> bool {
         self.0.iter().any(|byte| *byte != 0)
     }
@@ -253,23 +260,24 @@ struct Work {
 
 impl Attempt for Writing<'_, '_> {
     async fn run(&mut self, db: &mut Connection, rows: &[Packed]) -> Result<(), Fault> {
-        let copy = db.prepare(&self.sql.copy_to_stage(self.shape)).await?;
-        self.parcel.copy(&db.client, &copy, rows).await?;
-        let settles = rows
-            .iter()
-            .any(|row| expected(&self.batch.ops[row.at]).is_some());
-        let facts = facts(
-            db,
-            self.sql,
-            self.shape,
-            &Bits::of(rows, self.batch.ops.len()),
-            settles,
-        )
-        .await?;
+        self.stage(db, rows).await?;
         let before = self.decided.len();
-        let work = self.decide(rows, &facts);
+        let work = self.read(db, rows).await?;
         let done = self.apply(db, work).await;
         if done.is_err() {
+            self.decided.truncate(before);
+        }
+        done
+    }
+
+    async fn singly(
+        &mut self,
+        db: &mut Connection,
+        rows: &[Packed],
+    ) -> Result<Option<Refused>, Fault> {
+        let before = self.decided.len();
+        let done = if_possible(db, async |db| self.one_by_one(db, rows).await).await;
+        if !matches!(done, Ok(Some(_))) {
             self.decided.truncate(before);
         }
         done
@@ -277,6 +285,64 @@ impl Attempt for Writing<'_, '_> {
 }
 
 impl Writing<'_, '_> {
+    async fn stage(&self, db: &mut Connection, rows: &[Packed]) -> Result<(), Fault> {
+        let copy = db.prepare(&self.sql.copy_to_stage(self.shape)).await?;
+        self.parcel.copy(&db.client, &copy, rows).await
+    }
+
+    fn settles(&self, rows: &[Packed]) -> bool {
+        rows.iter()
+            .any(|row| expected(&self.batch.ops[row.at]).is_some())
+    }
+
+    /// Reads what is there under the keys of staged rows, and decides.
+    async fn read(&mut self, db: &mut Connection, rows: &[Packed]) -> Result<Work, Fault> {
+        let chosen = Bits::of(rows, self.batch.ops.len());
+        let settles = self.settles(rows);
+        let facts = facts(db, self.sql, self.shape, &chosen, settles).await?;
+        Ok(self.decide(rows, &facts))
+    }
+
+    /// The same as [`Attempt::run`], with each row by itself: first those are found that cannot
+    /// even be compared, then what is left is decided, and done.
+    async fn one_by_one(&mut self, db: &mut Connection, rows: &[Packed]) -> Result<Refused, Fault> {
+        self.stage(db, rows).await?;
+        let chosen = Bits::of(rows, self.batch.ops.len());
+        let places = db.prepare(&self.sql.staged_places()).await?;
+        let places = db.client.query(&places, &[&chosen.0]).await?;
+        let mut turns = Vec::with_capacity(rows.len());
+        for place in places {
+            let (place, which) = (place.try_get(0)?, 1);
+            turns.push(Turn { place, which });
+        }
+        let facts = self.sql.facts(self.shape, self.settles(rows));
+        let mut refused = each(db, &[facts], &turns).await?;
+        let mut comparable = vec![true; rows.len()];
+        for (at, _) in &refused {
+            comparable[*at] = false;
+        }
+        let good = rows.iter().zip(&comparable).filter(|(_, good)| **good);
+        let good: Vec<Packed> = good.map(|(row, _)| row.clone()).collect();
+        let work = self.read(db, &good).await?;
+        let (statements, chosen): (Vec<String>, Vec<Bits>) =
+            self.statements(work).into_iter().unzip();
+        for (row, turn) in rows.iter().zip(&mut turns) {
+            let bits = (0..).zip(&chosen);
+            turn.which = bits.fold(0, |which, (bit, chosen)| {
+                which | (i32::from(chosen.has(row.number)) << bit)
+            });
+        }
+        refused.extend(each(db, &statements, &turns).await?);
+        let row = |(at, cause): (usize, _)| (rows[at].clone(), cause);
+        let refused: Refused = refused.into_iter().map(row).collect();
+        // They may be tried again, and must not be staged twice then.
+        let again: Vec<Packed> = refused.iter().map(|(row, _)| row.clone()).collect();
+        let again = Bits::of(&again, self.batch.ops.len());
+        let unstage = db.prepare(&self.sql.unstage()).await?;
+        db.client.execute(&unstage, &[&again.0]).await?;
+        Ok(refused)
+    }
+
     fn decide(&mut self, rows: &[Packed], facts: &[Fact]) -> Work {
         let own = self.sql.names.own();
         let none = || Bits::none(self.batch.ops.len());
@@ -302,25 +368,31 @@ impl Writing<'_, '_> {
         work
     }
 
-    async fn apply(&self, db: &mut Connection, work: Work) -> Result<(), Fault> {
+    /// The statements that do the work, each with its rows.
+    fn statements(&self, work: Work) -> Vec<(String, Bits)> {
         let sql = self.sql;
-        let mut statements: Vec<(Statement, Bits)> = Vec::new();
-        let mut add = async |text: String, chosen: Bits| -> Result<(), Fault> {
-            if chosen.any() {
-                statements.push((db.prepare(&text).await?, chosen));
-            }
-            Ok(())
-        };
-        add(sql.insert(self.shape, self.keyed), work.insert).await?;
+        let undated = Bits(work.undated.0.clone());
+        let mut statements = vec![(sql.insert(self.shape, self.keyed), work.insert)];
         if let Some(update) = sql.update(self.shape) {
-            add(update, work.update).await?;
+            statements.push((update, work.update));
         }
-        add(sql.bury_undated(), Bits(work.undated.0.clone())).await?;
-        add(sql.delete(false), work.undated).await?;
-        add(sql.delete(true), work.delete).await?;
-        add(sql.put_side(true), work.buried).await?;
-        add(sql.put_side(false), work.written).await?;
-        add(sql.drop_side(), work.forgotten).await?;
+        statements.extend([
+            (sql.bury_undated(), undated),
+            (sql.delete(false), work.undated),
+            (sql.delete(true), work.delete),
+            (sql.put_side(true), work.buried),
+            (sql.put_side(false), work.written),
+            (sql.drop_side(), work.forgotten),
+        ]);
+        statements.retain(|(_, chosen)| chosen.any());
+        statements
+    }
+
+    async fn apply(&self, db: &mut Connection, work: Work) -> Result<(), Fault> {
+        let mut statements: Vec<(Statement, Bits)> = Vec::new();
+        for (text, chosen) in self.statements(work) {
+            statements.push((db.prepare(&text).await?, chosen));
+        }
         // All are sent at once, and done one after the other.
         let client = &db.client;
         let done = statements

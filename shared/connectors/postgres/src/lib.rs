@@ -60,6 +60,7 @@ mod param;
 mod parcel;
 mod prepare;
 mod show;
+mod singly;
 mod source;
 mod sql;
 mod target;

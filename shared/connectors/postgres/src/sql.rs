@@ -18,7 +18,11 @@ pub(crate) const MARKED: i16 = 4;
 pub(crate) const BESIDE: i16 = 8;
 pub(crate) const BURIED: i16 = 16;
 
-const CHOSEN: &str = "get_bit($1::bytea, s.n) = 1";
+/// That a staged row is meant.
+pub(crate) const CHOSEN: &str = "get_bit($1::bytea, s.n) = 1";
+
+/// The table of rows that are appended singly.
+pub(crate) const WAITING: &str = "_syncline_waiting";
 
 /// The statements of one table.
 pub(crate) struct Sql<'t> {
@@ -79,17 +83,50 @@ impl<'t> Sql<'t> {
     }
 
     pub(crate) fn copy_to_table(&self) -> String {
-        let columns: Vec<&str> = self
+        let columns = self.appended();
+        format!("COPY {} ({columns}) FROM STDIN BINARY", self.names.table)
+    }
+
+    /// Where staged rows are, in the order of their numbers.
+    pub(crate) fn staged_places(&self) -> String {
+        format!(
+            "SELECT s.ctid::text FROM {} AS s WHERE {CHOSEN} ORDER BY s.n",
+            self.stage
+        )
+    }
+
+    /// Takes staged rows away.
+    pub(crate) fn unstage(&self) -> String {
+        format!("DELETE FROM {} AS s WHERE {CHOSEN}", self.stage)
+    }
+
+    /// Makes a table like this one without its constraints, for rows that are tried singly.
+    pub(crate) fn make_waiting(&self) -> String {
+        format!(
+            "CREATE TEMP TABLE {WAITING} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA",
+            self.appended(),
+            self.names.table
+        )
+    }
+
+    /// Appends the chosen one of those rows.
+    pub(crate) fn append_waiting(&self) -> String {
+        let columns = self.appended();
+        format!(
+            "INSERT INTO {} ({columns}) SELECT {columns} FROM pg_temp.{WAITING} AS s WHERE {CHOSEN}",
+            self.names.table
+        )
+    }
+
+    /// The columns of rows that are copied into the table.
+    fn appended(&self) -> String {
+        let columns = self
             .layout
             .columns
             .iter()
-            .map(|column| column.name.as_str())
-            .collect();
-        format!(
-            "COPY {} ({}, {VERSION}) FROM STDIN BINARY",
-            self.names.table,
-            columns.join(", ")
-        )
+            .map(|column| column.name.as_str());
+        let columns: Vec<&str> = columns.chain([VERSION]).collect();
+        columns.join(", ")
     }
 
     /// That a row of `table` has the key of the staged row.

@@ -148,10 +148,48 @@ pub(crate) trait Attempt {
         db: &mut Connection,
         rows: &[Packed],
     ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Does it with each of these rows by itself, and returns those that are refused; `None`
+    /// where that cannot be done, and nothing of it remains.
+    fn singly(
+        &mut self,
+        _db: &mut Connection,
+        _rows: &[Packed],
+    ) -> impl Future<Output = Result<Option<Refused>, Fault>> + Send {
+        std::future::ready(Ok(None))
+    }
+}
+
+/// Rows that the server refuses, with the reasons.
+pub(crate) type Refused = Vec<(Packed, Box<Cause>)>;
+
+/// Refusals of single rows after which the rows that are left are tried one by one.
+const MANY: usize = 32;
+
+/// Does `work`, which the server may not be able to do at all. Then nothing of it remains.
+pub(crate) async fn if_possible<T>(
+    db: &mut Connection,
+    work: impl AsyncFnOnce(&mut Connection) -> Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
+    db.client.batch_execute("SAVEPOINT singly").await?;
+    let (done, after) = match work(db).await {
+        Ok(done) => (Some(done), "RELEASE singly"),
+        // A row that cannot even be staged, or a server without the language of functions.
+        Err(fault)
+            if fault.of_server().is_some_and(|error| {
+                row_error(error).is_some() || error.code().code().starts_with("42")
+            }) =>
+        {
+            (None, "ROLLBACK TO singly; RELEASE singly")
+        }
+        Err(fault) => return Err(fault),
+    };
+    db.client.batch_execute(after).await?;
+    Ok(done)
 }
 
 /// Attempts it with all rows; those that are refused are found by halving, so that good rows
-/// are never written one by one. Returns them with the reasons.
+/// are not written one by one unless very many are bad. Returns them with the reasons.
 ///
 /// A row may be refused only because the row it refers to was in the other half: those are
 /// attempted again once everything else is written.
@@ -189,12 +227,25 @@ async fn halve(
     db: &mut Connection,
     attempt: &mut (impl Attempt + Send),
     rows: &[Packed],
-) -> Result<Vec<(Packed, Box<Cause>)>, Fault> {
+) -> Result<Refused, Fault> {
     let mut failed = Vec::new();
     let mut open = vec![rows];
+    let mut many = MANY;
     while let Some(part) = open.pop() {
         if part.is_empty() {
             continue;
+        }
+        if failed.len() >= many {
+            let rest: Vec<Packed> = std::iter::once(part)
+                .chain(open.iter().rev().copied())
+                .flatten()
+                .cloned()
+                .collect();
+            if let Some(refused) = attempt.singly(db, &rest).await? {
+                failed.extend(refused);
+                break;
+            }
+            many = usize::MAX;
         }
         db.client.batch_execute("SAVEPOINT part").await?;
         let Err(fault) = attempt.run(db, part).await else {

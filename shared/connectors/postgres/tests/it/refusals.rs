@@ -1,9 +1,11 @@
 //! Rows that an existing table refuses fail alone.
 
+use std::collections::BTreeMap;
+
 use model::{ErrorClass, Value};
 use ports::{RowOutcome, Target};
 
-use crate::support::{Bench, Row, batch, cause, decimal, existing, text, upserts};
+use crate::support::{Bench, Row, batch, cause, decimal, existing, own, text, upserts};
 
 const TABLES: &str = "
     CREATE EXTENSION IF NOT EXISTS btree_gist;
@@ -259,4 +261,122 @@ async fn few_bad_rows_among_many_cost_few_attempts() {
         .await;
     let attempts: usize = attempts[0][0].parse().unwrap();
     assert!(attempts <= 25, "{attempts} attempts");
+}
+
+/// A table whose rows refer to one that may not be loaded yet.
+const ORDERS: &str = "CREATE TABLE customers (id bigint PRIMARY KEY);
+    CREATE TABLE orders (id bigint PRIMARY KEY, customer bigint REFERENCES customers, at inet, note text)";
+
+fn order(id: i64, customer: i64) -> Row {
+    vec![
+        Value::Int(id),
+        Value::Int(customer),
+        text("10.0.0.1"),
+        text("x"),
+    ]
+}
+
+/// How many of the rows are refused with each code, else applied.
+fn counts(outcomes: &[RowOutcome]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for outcome in outcomes {
+        let code = match outcome {
+            RowOutcome::Applied => "applied",
+            RowOutcome::Failed(cause) => cause.code.as_str(),
+            other => panic!("{other:?}"),
+        };
+        *counts.entry(code).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test]
+async fn a_batch_of_which_nearly_all_rows_are_refused_is_done_all_the_same() {
+    let bench = Bench::with(ORDERS).await;
+    let columns = [
+        ("id", "bigint"),
+        ("customer", "bigint"),
+        ("at", "text"),
+        ("note", "text"),
+    ];
+    let spec = existing("orders", &columns);
+    bench.prepare(&spec).await;
+    let mut rows: Vec<Row> = (0..20_000).map(|id| order(id, id % 20)).collect();
+    let written = bench.upsert(&spec, 1, &rows).await;
+    assert_eq!(counts(&written), [("foreign-key-violation", 20_000)].into());
+    let refused = cause(&written[7]);
+    assert_eq!(refused.field.as_deref(), Some("customer"));
+    assert!(
+        refused.message.contains("Key (customer)=(7)"),
+        "{}",
+        refused.message
+    );
+    assert!(refused.chain[0].contains("(23503)"), "{:?}", refused.chain);
+    assert_eq!(refused.chain[1], "orders_customer_fkey");
+    // One parent of twenty is there by now, and some rows cannot even be compared.
+    bench
+        .database
+        .execute("INSERT INTO customers VALUES (7)")
+        .await;
+    for row in rows.iter_mut().take(400) {
+        row[2] = text("nowhere");
+    }
+    let written = bench.upsert(&spec, 1, &rows).await;
+    let expected = [
+        ("applied", 980),
+        ("foreign-key-violation", 18_620),
+        ("type-mismatch", 400),
+    ];
+    assert_eq!(counts(&written), expected.into());
+    for (at, outcome) in written.iter().enumerate() {
+        let applied = at >= 400 && at % 20 == 7;
+        assert_eq!(*outcome == RowOutcome::Applied, applied, "row {at}");
+    }
+    let found = bench.database.query("SELECT count(*) FROM orders").await;
+    assert_eq!(found, [["980"]]);
+    let beside = "SELECT count(*) FROM _syncline_side_orders";
+    assert_eq!(bench.database.query(beside).await, [["980"]]);
+    bench
+        .database
+        .execute("INSERT INTO customers SELECT generate_series(0, 6)")
+        .await;
+    let again = bench.upsert(&spec, 2, &rows[400..]).await;
+    let expected = [("applied", 7_840), ("foreign-key-violation", 11_760)];
+    assert_eq!(counts(&again), expected.into());
+}
+
+#[tokio::test]
+async fn a_bulk_load_of_which_nearly_all_rows_are_refused_is_done_all_the_same() {
+    let bench = Bench::new().await;
+    let columns = [
+        ("id", "bigint"),
+        ("customer", "bigint"),
+        ("at", "text"),
+        ("note", "text"),
+    ];
+    let spec = own("orders", &columns);
+    bench.prepare(&spec).await;
+    bench
+        .database
+        .execute(
+            "CREATE TABLE customers (id bigint PRIMARY KEY); INSERT INTO customers VALUES (7);
+             ALTER TABLE orders ADD FOREIGN KEY (customer) REFERENCES customers",
+        )
+        .await;
+    bench.target.begin_load(&spec, 1).await.unwrap();
+    let rows: Vec<Row> = (0..20_000).map(|id| order(id, id % 20)).collect();
+    let mut load = batch(&spec, &upserts(1, &rows));
+    load.bulk = Some(crate::bulk::first_load(vec![(
+        crate::bulk::pack(1),
+        rows.len(),
+    )]));
+    for _ in 0..2 {
+        let written = bench.target.write(&spec, &load).await.unwrap();
+        let expected = [("applied", 1_000), ("foreign-key-violation", 19_000)];
+        assert_eq!(counts(&written), expected.into());
+        assert_eq!(written[7], RowOutcome::Applied);
+    }
+    bench.target.end_bulk(&spec, 1).await.unwrap();
+    let found = bench.database.query("SELECT count(*) FROM orders").await;
+    assert_eq!(found, [["1000"]]);
 }
