@@ -2,35 +2,17 @@
 
 use std::time::Duration;
 
-use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use local::deliver_visible;
 use model::{MapState, Outcome};
 use operations::{Edit, Selection};
-use ports::{Consumer, FailureFilter};
+use ports::FailureFilter;
 use sample_crm::Set;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Deployment, Project, assert_equal, crm, differences, name, notify, now, send, signed, small_crm,
+    Deployment, Project, assert_equal, crm, differences, name, notify, now, orders, send, signed,
+    small_crm,
 };
-
-/// Orders alone, with one part of the map exchanged.
-fn orders(url: &str, from: &str, to: &str) -> String {
-    const ORDERS: &str = "\
-connections:
-  crm: { kind: odata, url: {url} }
-  warehouse: { kind: sqlite, url: warehouse.db }
-maps:
-  orders:
-    from: { stream: crm.Orders, key: OrderNo, version: ModifiedAt }
-    to: { stream: warehouse.orders, key: order_no }
-    fields: { order_no: OrderNo, status: Status, total: Total }
-    pull: { every: 5m }
-    webhook: { endpoint: crm, scheme: standard, secret: secret://crm-hook, record: data }
-";
-    assert!(ORDERS.contains(from), "the map has no `{from}`");
-    ORDERS.replace(from, to).replace("{url}", url)
-}
 
 /// An order that is new.
 fn order(total: f64) -> Value {
@@ -200,160 +182,6 @@ async fn an_expired_delta_link_means_a_full_read_and_no_deleted_row_stays() {
         pages + 1,
         "one page of changes is enough"
     );
-    deployment.assert_balanced().await;
-}
-
-/// The message with which a function asks for something to be done.
-fn job(body: &impl serde::Serialize) -> SqsEvent {
-    let mut message = SqsMessage::default();
-    message.message_id = Some("1".into());
-    message.body = Some(serde_json::to_string(body).unwrap());
-    let mut event = SqsEvent::default();
-    event.records = vec![message];
-    event
-}
-
-#[tokio::test]
-async fn a_load_that_an_expired_link_asks_for_is_not_forgotten_when_its_map_is_paused() {
-    let crm = small_crm().await;
-    let deployment = Deployment::open(Project::demo(&crm.url()));
-    deployment.load_all().await;
-    assert!(crm.delete(Set::Orders, "100002"));
-    crm.expire_deltas();
-    let (home, orders) = (&deployment.home, name("orders"));
-    let pull = job(&model::PullJob::Pull {
-        wanted: false,
-        map: orders.clone(),
-    });
-    let deadline = home.clock.now() + Duration::from_mins(1);
-    let answer = home.functions.pull.handle(pull, deadline).await;
-    assert!(answer.batch_item_failures.is_empty());
-    // The load is asked for, and before it begins somebody pauses the map.
-    home.operations.pause(&orders, "inventory").await.unwrap();
-    deployment.settle().await;
-    home.operations.resume(&orders).await.unwrap();
-    deployment.settle().await;
-    assert_eq!(deployment.state("orders").await, MapState::Running);
-    deployment.live(Duration::from_mins(20)).await;
-    deployment.run_dry().await;
-    assert_equal(&crm, &deployment.project.warehouse());
-    deployment.assert_balanced().await;
-}
-
-#[tokio::test]
-async fn a_load_that_is_begun_twice_at_once_reads_every_slice() {
-    let crm = crm(600, 0).await;
-    let text = orders(
-        &crm.url(),
-        "pull: { every: 5m }",
-        "pull: { every: 5m, mode: cursor }\n    load: { slices: 8 }",
-    );
-    let deployment = Deployment::open(Project::new(&text));
-    let orders = name("orders");
-    deployment.home.operations.load(&orders).await.unwrap();
-    deployment.home.operations.load(&orders).await.unwrap();
-    deployment.run_dry().await;
-    let load = deployment.status("orders").await.load.unwrap();
-    assert!(
-        load.slices.all > 1 && load.slices.done == load.slices.all,
-        "{load:?}"
-    );
-    assert_eq!(deployment.query("SELECT count(*) FROM orders"), [["200"]]);
-    deployment.assert_balanced().await;
-}
-
-#[tokio::test]
-async fn a_settled_pack_that_comes_once_more_is_not_applied_again() {
-    let crm = small_crm().await;
-    let deployment = Deployment::open(Project::demo(&crm.url()));
-    deployment.load_all().await;
-    let key = crm.keys(Set::Orders)[0].clone();
-    crm.write(Set::Orders, &key, &json!({ "Status": "told" }));
-    notify(&deployment, &crm, Set::Orders, &key).await;
-    let visibility = Duration::from_mins(5);
-    let received = deployment
-        .home
-        .store
-        .receive(model::QueueName::Live, 10, visibility);
-    let received = received.await.unwrap();
-    let deadline = deployment.home.clock.now() + Duration::from_mins(1);
-    let told = format!("SELECT status FROM orders WHERE order_no = {key}");
-    for (receives, expected) in [(1, "told"), (2, "set by hand")] {
-        let mut event = SqsEvent::default();
-        for message in &received {
-            let mut again = SqsMessage::default();
-            again.message_id = Some(message.id.clone());
-            again.body = Some(message.body.clone());
-            again.event_source_arn = Some("local:live".into());
-            let count = receives.to_string();
-            again
-                .attributes
-                .insert("ApproximateReceiveCount".into(), count);
-            event.records.push(again);
-        }
-        let answer = deployment
-            .home
-            .functions
-            .apply
-            .handle(event, deadline)
-            .await;
-        assert!(answer.batch_item_failures.is_empty(), "{answer:?}");
-        assert_eq!(deployment.query(&told), [[expected]]);
-        // Were it applied again, this would be a tie, and the source be asked.
-        let by_hand = format!("UPDATE orders SET status = 'set by hand' WHERE order_no = {key}");
-        deployment
-            .project
-            .warehouse()
-            .execute_batch(&by_hand)
-            .unwrap();
-    }
-    deployment.assert_balanced().await;
-}
-
-#[tokio::test]
-async fn records_that_say_only_what_changed_add_up_although_they_come_together() {
-    let crm = small_crm().await;
-    let text = orders(
-        &crm.url(),
-        "status: Status, total: Total",
-        "status: { from: Status, missing: keep }, total: { from: Total, missing: keep }",
-    );
-    let deployment = Deployment::open(Project::new(&text));
-    deployment.load_all().await;
-    let key = crm.keys(Set::Orders)[0].clone();
-    let at = |second: u32| format!("2031-01-01T00:00:{second:02}Z");
-    for (second, field, value) in [
-        (3, "Total", json!(3.5)),
-        (1, "Total", json!(1.5)),
-        (2, "Status", json!("second")),
-    ] {
-        let data = json!({ "OrderNo": key.parse::<u64>().unwrap(), "ModifiedAt": at(second), field: value });
-        send(
-            &deployment,
-            &json!({ "type": "order.updated", "data": data }),
-        )
-        .await;
-    }
-    deployment.settle().await;
-    let row = format!("SELECT status, total FROM orders WHERE order_no = {key}");
-    assert_eq!(deployment.query(&row), [["second", "3.5"]]);
-    // One that says all of it leaves nothing of what was before.
-    for (second, data) in [
-        (5, json!({ "Status": "fifth", "Total": 5.5 })),
-        (4, json!({ "Status": "fourth" })),
-    ] {
-        let mut data = data;
-        data["OrderNo"] = json!(key.parse::<u64>().unwrap());
-        data["ModifiedAt"] = json!(at(second));
-        send(
-            &deployment,
-            &json!({ "type": "order.updated", "data": data }),
-        )
-        .await;
-    }
-    deployment.settle().await;
-    assert_eq!(deployment.query(&row), [["fifth", "5.5"]]);
-    assert_eq!(deployment.failures("orders").await, []);
     deployment.assert_balanced().await;
 }
 

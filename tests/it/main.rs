@@ -16,6 +16,7 @@ mod events;
 mod flows;
 mod full_store;
 mod http_target;
+mod interplay;
 mod order;
 mod parking;
 mod postgres;

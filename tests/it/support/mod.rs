@@ -55,3 +55,21 @@ pub(crate) async fn crm(rows: usize, bad: usize) -> SampleCrm {
         .await
         .expect("a port on this machine")
 }
+
+/// Orders alone, with one part of the map exchanged.
+pub(crate) fn orders(url: &str, from: &str, to: &str) -> String {
+    const ORDERS: &str = "\
+connections:
+  crm: { kind: odata, url: {url} }
+  warehouse: { kind: sqlite, url: warehouse.db }
+maps:
+  orders:
+    from: { stream: crm.Orders, key: OrderNo, version: ModifiedAt }
+    to: { stream: warehouse.orders, key: order_no }
+    fields: { order_no: OrderNo, status: Status, total: Total }
+    pull: { every: 5m }
+    webhook: { endpoint: crm, scheme: standard, secret: secret://crm-hook, record: data }
+";
+    assert!(ORDERS.contains(from), "the map has no `{from}`");
+    ORDERS.replace(from, to).replace("{url}", url)
+}
