@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use local::deliver_visible;
-use model::{MapState, Outcome};
+use model::{MapEvent, MapState, Outcome};
 use operations::{Edit, Selection};
 use ports::FailureFilter;
 use sample_crm::Set;
@@ -137,6 +137,39 @@ async fn a_reload_deletes_what_the_source_has_lost() {
     deployment.load(&["orders"]).await;
     assert_eq!(deployment.query("SELECT count(*) FROM orders"), [["17"]]);
     deployment.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_load_that_is_begun_anew_keeps_nothing_that_is_gone_by_then() {
+    let crm = small_crm().await;
+    let text = orders(
+        &crm.url(),
+        "pull: { every: 5m }",
+        "pull: { every: 5m, mode: cursor }",
+    );
+    // Wherever the first load stands: its packs not yet sent, in a queue, or written.
+    for step in 1..6 {
+        let deployment = Deployment::open(Project::new(&text));
+        let orders = name("orders");
+        deployment.home.operations.load(&orders).await.unwrap();
+        for _ in 0..step {
+            deliver_visible(&deployment.home).await;
+        }
+        // What is still in a queue is parked, and released once the next load has ended.
+        let reason = "its target".to_owned();
+        let states = &deployment.home.functions.load.states;
+        let broken = MapEvent::Break { reason };
+        states.transition(&orders, broken).await.unwrap();
+        deployment.settle().await;
+        let gone = format!("{}", 100_000 + step);
+        assert!(crm.delete(Set::Orders, &gone));
+        deployment.home.operations.load(&orders).await.unwrap();
+        deployment.run_dry().await;
+        let left = (20 - step).to_string();
+        let count = deployment.query("SELECT count(*) FROM orders");
+        assert_eq!(count, [[left]], "after {step} steps of the first load");
+        deployment.assert_balanced().await;
+    }
 }
 
 #[tokio::test]
