@@ -142,6 +142,36 @@ async fn secrets_that_are_not_set_are_named_before_a_webhook_comes() {
 }
 
 #[tokio::test]
+async fn secrets_of_a_connection_are_named_where_it_is() {
+    let crm = small_crm().await;
+    let bearer = "url: {url}\n    auth: { bearer: secret://crm-token }";
+    let project = Project::new(
+        &DEMO
+            .replace("url: {url}", bearer)
+            .replace("{url}", &crm.url()),
+    );
+    assert_eq!(
+        found(&project).await,
+        one("missing-secret", "connections.crm.auth.bearer")
+    );
+    let check = run(&project, &["check"]).await;
+    assert!(
+        check.err.contains("SYNCLINE_SECRET_CRM_TOKEN") && check.err.contains("syncline.yaml:6"),
+        "{}",
+        check.err
+    );
+    let project = demo(
+        &crm,
+        "kind: sqlite\n    url: warehouse.db",
+        "kind: postgres\n    url: secret://warehouse",
+    );
+    assert_eq!(
+        found(&project).await,
+        one("missing-secret", "connections.warehouse.url")
+    );
+}
+
+#[tokio::test]
 async fn a_table_that_is_somebody_elses_is_left_alone() {
     let crm = small_crm().await;
     let project = Project::demo(&crm.url());

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use definition::{Problem, Severity};
+use definition::{Auth, Connection, Problem, Severity, Text};
+use model::ConnectionName;
 use serde_json::json;
 
 use super::{
@@ -25,6 +26,33 @@ pub(super) fn show_problems(problems: &[Problem], file: &Path, text: &str) {
     }
 }
 
+/// What a project keeps out of version control.
+const IGNORED: [&str; 3] = ["/.syncline/", "/secrets/", "/warehouse.db*"];
+
+/// Adds to a `.gitignore` what it lacks; says whether that was anything.
+fn ignore_more(file: &Path) -> std::io::Result<bool> {
+    let mut text = match std::fs::read_to_string(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        read => read?,
+    };
+    let name = |line: &str| line.trim().trim_matches(['/', '*']).to_owned();
+    let known: Vec<String> = text.lines().map(name).collect();
+    let missing = IGNORED.iter().filter(|line| !known.contains(&name(line)));
+    let missing: Vec<&str> = missing.copied().collect();
+    if missing.is_empty() {
+        return Ok(false);
+    }
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    for line in missing {
+        text += line;
+        text.push('\n');
+    }
+    std::fs::write(file, text)?;
+    Ok(true)
+}
+
 pub(super) fn init(context: &Context, args: &InitArgs) -> Result<(), CliError> {
     let file = context.paths.definition();
     if file.exists() && !args.force {
@@ -33,22 +61,33 @@ pub(super) fn init(context: &Context, args: &InitArgs) -> Result<(), CliError> {
             file.display()
         )));
     }
-    std::fs::create_dir_all(&context.paths.project).map_err(CliError::other)?;
-    std::fs::write(&file, TEMPLATE)
-        .map_err(|error| CliError::Other(format!("{}: {error}", file.display())))?;
-    let ignore = context.paths.project.join(".gitignore");
-    if !ignore.exists() {
-        // A project without the file works all the same.
-        let _ = std::fs::write(ignore, "/.syncline\n/secrets\n");
+    let folder = &context.paths.project;
+    let at = |path: &Path, error: std::io::Error| {
+        CliError::Other(format!("{}: {error}", path.display()))
+    };
+    std::fs::create_dir_all(folder).map_err(|error| at(folder, error))?;
+    let ignore = folder.join(".gitignore");
+    let ignored = ignore_more(&ignore).map_err(|error| at(&ignore, error))?;
+    let schema = folder.join("syncline.schema.json");
+    std::fs::write(&schema, definition::JSON_SCHEMA).map_err(|error| at(&schema, error))?;
+    std::fs::write(&file, TEMPLATE).map_err(|error| at(&file, error))?;
+    let mut written = vec![&file, &schema];
+    if ignored {
+        written.push(&ignore);
     }
     if context.format == Format::Json {
-        output::json(&json!({ "written": file }));
+        output::json(&json!({ "written": written }));
         return Ok(());
     }
-    line(format!(
-        "{} is written. Put your own systems in, then:",
-        file.display()
-    ));
+    line(format!("{} is written.", file.display()));
+    line(format!("{} is written, for your editor.", schema.display()));
+    if ignored {
+        line(format!(
+            "{} now keeps state and secrets out of version control.",
+            ignore.display()
+        ));
+    }
+    line("Put your own systems in, then:");
     line("  syncline validate        finds mistakes in the file");
     line("  syncline check           asks the systems whether it fits them");
     line("  syncline load --all      loads everything");
@@ -117,7 +156,11 @@ fn place(
     map: &definition::Map,
     problem: mapping::PlanProblem,
 ) -> Problem {
-    let path = format!("maps.{}.{}", map.name, problem.at);
+    let path = if problem.at.starts_with("connections.") {
+        problem.at
+    } else {
+        format!("maps.{}.{}", map.name, problem.at)
+    };
     let mapping::PlanProblem {
         severity,
         code,
@@ -153,36 +196,98 @@ pub(super) async fn check(context: &Context, args: &MapArgs) -> Result<(), CliEr
         let Some(defined) = home.definition.maps.get(&map) else {
             continue;
         };
-        let known: Vec<_> = problems
-            .iter()
-            .map(|problem| (problem.code, problem.path.clone()))
-            .collect();
-        let mut found = home.plans.check(defined).await;
-        found.extend(check_secrets(&home, defined).await);
-        let found = found
-            .into_iter()
-            .map(|problem| place(&home.definition, defined, problem));
-        problems
-            .extend(found.filter(|problem| !known.contains(&(problem.code, problem.path.clone()))));
+        let mut found = check_secrets(&home, defined).await;
+        let lacking = |connection: &ConnectionName| {
+            let at = format!("connections.{connection}.");
+            found.iter().any(|problem| problem.at.starts_with(&at))
+        };
+        let (source, target) = (
+            lacking(&defined.from.connection),
+            lacking(&defined.to.connection),
+        );
+        let mut others = home.plans.check(defined).await;
+        // What a system says to a connection without its secret is a consequence.
+        others.retain(|problem| {
+            let refused = ["system-refuses", "bad-connection"].contains(&problem.code);
+            let of = |side: &str| problem.at == side || problem.at == format!("{side}.stream");
+            !(refused && (source && of("from") || target && of("to")))
+        });
+        found.extend(others);
+        for problem in found {
+            let problem = place(&home.definition, defined, problem);
+            let same = |one: &Problem| one.code == problem.code && one.path == problem.path;
+            if !problems.iter().any(same) {
+                problems.push(problem);
+            }
+        }
     }
     report(context.format, &file, &text, &problems)
 }
 
-/// Secrets of a webhook that cannot be had: its requests would be refused.
+/// Secrets of a map that cannot be had: of its connections, and of its webhook, whose requests
+/// would be refused.
 async fn check_secrets(home: &Home, map: &definition::Map) -> Vec<mapping::PlanProblem> {
+    let mut wanted: Vec<(String, &str)> = Vec::new();
+    for name in [&map.from.connection, &map.to.connection] {
+        if let Some(connection) = home.definition.connection(name) {
+            let secrets = secrets(connection);
+            wanted.extend(
+                secrets
+                    .into_iter()
+                    .map(|(at, secret)| (format!("connections.{name}.{at}"), secret)),
+            );
+        }
+    }
+    if let Some(webhook) = &map.webhook {
+        let at = "webhook.secret".to_owned();
+        wanted.extend(
+            webhook
+                .secrets
+                .iter()
+                .map(|secret| (at.clone(), secret.as_str())),
+        );
+    }
     let mut problems = Vec::new();
-    let secrets = map.webhook.iter().flat_map(|webhook| &webhook.secrets);
-    for name in secrets {
+    for (at, name) in wanted {
         if let Err(error) = home.functions.intake.secrets.get(name).await {
-            let at = "webhook.secret";
             problems.push(mapping::PlanProblem::error(
                 "missing-secret",
-                at,
+                &at,
                 error.to_string(),
             ));
         }
     }
     problems
+}
+
+/// The secret that a text is, with the place where it is named.
+fn secret<'t>(at: &str, text: &'t Text) -> Option<(String, &'t str)> {
+    match text {
+        Text::Secret(name) => Some((at.to_owned(), name)),
+        Text::Plain(_) => None,
+    }
+}
+
+/// The secrets of a connection, each with the place where it is named.
+fn secrets(connection: &Connection) -> Vec<(String, &str)> {
+    let mut found: Vec<(String, &str)> = secret("url", &connection.url).into_iter().collect();
+    match &connection.auth {
+        Auth::None => {}
+        Auth::Basic { user, password } => {
+            found.extend(secret("auth.basic.user", user));
+            found.push(("auth.basic.password".to_owned(), password));
+        }
+        Auth::Bearer { token } => found.push(("auth.bearer".to_owned(), token)),
+        Auth::Header { value, .. } => found.push(("auth.header.value".to_owned(), value)),
+        Auth::OAuth2(oauth2) => {
+            found.extend(secret("auth.oauth2.client", &oauth2.client));
+            found.push(("auth.oauth2.secret".to_owned(), &oauth2.secret));
+        }
+    }
+    for (name, value) in &connection.headers {
+        found.extend(secret(&format!("headers.{name}"), value));
+    }
+    found
 }
 
 /// The maps of these names, or all.
