@@ -1,11 +1,13 @@
 //! Every command as a person or a script meets it: exit codes, JSON, text, help.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
+use rustix::process::Signal;
 use sample_crm::{Fault, SampleCrm, Set};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use crate::support::{Project, crm, run, small_crm};
+use crate::support::{Project, Running, Up, crm, run, small_crm};
 
 /// All commands that a person can type, with arguments that are enough to ask for help.
 const COMMANDS: &[&[&str]] = &[
@@ -187,7 +189,12 @@ async fn exit_codes_are_as_documented() {
         (&["validate"], 0),
         (&["pull"], 0),
         (&["balance"], 0),
-        (&["load", "nothing"], 1),
+        (&["load", "nothing"], 2),
+        (&["pause", "orders", "nothing"], 2),
+        (&["trace", "nothing", "1"], 2),
+        (&["failures", "list", "--map", "nothing"], 2),
+        (&["demo", "--json"], 2),
+        (&["completions", "bash", "--json"], 2),
         (&["load", "orders"], 5),
         (&["pause", "orders"], 0),
         (&["pause", "orders"], 1),
@@ -303,7 +310,7 @@ async fn a_map_can_be_started_without_a_load_and_only_then() {
     let start = run(&project, &["start", "orders", "--json"]).await;
     assert_eq!(
         start.json(),
-        json!([{ "map": "orders", "state": "running" }])
+        json!([{ "map": "orders", "state": "running", "reason": null, "error": null }])
     );
     let again = run(&project, &["start", "orders"]).await;
     assert_eq!(again.code, Some(1));
@@ -354,4 +361,134 @@ async fn completions_are_there_for_every_shell() {
             "{shell}"
         );
     }
+}
+
+#[tokio::test]
+async fn one_map_that_cannot_be_changed_hides_no_other() {
+    let (_crm, project) = loaded().await;
+    assert_eq!(run(&project, &["pause", "accounts"]).await.code, Some(0));
+    let maps = ["accounts", "contacts"];
+    let pause = run(&project, &[&["pause"], &maps[..], &["--json"]].concat()).await;
+    let said = pause.json();
+    assert_eq!((pause.code, pause.err.as_str()), (Some(1), ""));
+    let error = said[0]["error"].as_str().unwrap();
+    assert!(error.contains("cannot be paused again"), "{error}");
+    assert_eq!(
+        (&said[1]["state"], &said[1]["error"]),
+        (&json!("paused"), &Value::Null)
+    );
+    let resume = run(&project, &["resume", "orders", "accounts"]).await;
+    assert_eq!(resume.code, Some(1));
+    assert!(
+        resume.err.starts_with("error: map `orders`: "),
+        "{resume:?}"
+    );
+    assert_eq!(resume.out.trim(), "map `accounts` is running");
+
+    let pull = run(&project, &["pull", "--json"]).await;
+    let said = pull.json();
+    assert_eq!((pull.code, pull.err.as_str()), (Some(1), ""));
+    assert_eq!(said[0]["error"], Value::Null);
+    let error = said[1]["error"].as_str().unwrap();
+    assert!(error.contains("is paused (paused by hand)"), "{error}");
+    assert_eq!(
+        said[2],
+        json!({ "map": "orders", "changes": 0, "error": null })
+    );
+}
+
+#[tokio::test]
+async fn a_pull_says_what_became_of_itself_and_of_no_other() {
+    let (crm, project) = loaded().await;
+    crm.break_pages(Fault::ServerError, 100);
+    let pull = run(&project, &["pull", "orders"]).await;
+    assert_eq!(pull.code, Some(1));
+    assert!(pull.err.contains("is tried again later"), "{}", pull.err);
+    crm.heal();
+    crm.write(Set::Orders, "100005", &json!({ "Status": "paid" }));
+    let pull = run(&project, &["pull", "orders"]).await;
+    assert_eq!((pull.code, pull.out.trim()), (Some(0), "orders: 1 change"));
+}
+
+#[tokio::test]
+async fn a_pull_ends_when_its_map_is_paused() {
+    let (crm, project) = loaded().await;
+    let up = Up::start(&project, &[]).await;
+    let locked = project.warehouse();
+    locked.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    crm.write(Set::Orders, "100005", &json!({ "Status": "paid" }));
+    let mut pull = Running::spawn(&project, &["pull", "orders"], &[]);
+    let mut in_flight = Value::Null;
+    while in_flight != json!(1) {
+        let balance = run(&project, &["balance", "orders", "--json"]).await;
+        in_flight = balance.json()[0]["books"]["in_flight"].clone();
+    }
+    assert_eq!(run(&project, &["pause", "orders"]).await.code, Some(0));
+    let pull = timeout(Duration::from_secs(20), pull.ended())
+        .await
+        .unwrap();
+    assert_eq!(pull.code, Some(1));
+    assert!(pull.err.contains("map `orders` is paused"), "{}", pull.err);
+    up.kill().await;
+}
+
+#[tokio::test]
+async fn a_map_that_breaks_again_is_no_success() {
+    let (crm, project) = loaded().await;
+    let table = "DROP TABLE orders; CREATE TABLE orders (order_no INTEGER PRIMARY KEY, mine TEXT)";
+    project.warehouse().execute_batch(table).unwrap();
+    crm.write(Set::Orders, "100005", &json!({ "Status": "paid" }));
+    let pull = run(&project, &["pull", "orders"]).await;
+    assert_eq!(pull.code, Some(1));
+    assert!(pull.err.contains("map `orders` is broken"), "{pull:?}");
+    let resume = run(&project, &["resume", "--json"]).await;
+    let said = resume.json();
+    assert_eq!(
+        (resume.code, &said[0]["state"]),
+        (Some(1), &json!("broken"))
+    );
+    let reason = said[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("orders"), "{reason}");
+    let resume = run(&project, &["resume", "orders"]).await;
+    assert_eq!(resume.code, Some(1));
+    let text = format!("error: map `orders` is broken: {reason}");
+    assert!(resume.err.contains(&text), "{resume:?}");
+}
+
+#[tokio::test]
+async fn json_stands_alone() {
+    let crm = small_crm().await;
+    let project = Project::demo(&crm.url());
+    crm.break_set(Set::Orders, Fault::Html, 0, 1);
+    let load = run(&project, &["load", "--all", "--json"]).await;
+    assert_eq!((load.code, load.err.as_str()), (Some(0), ""));
+    assert_eq!(load.json()["loaded"].as_array().unwrap().len(), 3);
+    // The log of `up` is JSON then.
+    let mut up = Running::spawn(&project, &["up", "--listen", "127.0.0.1:0", "--json"], &[]);
+    up.notes("\"message\":\"webhooks are taken at").await;
+    up.signal(Signal::TERM);
+    let ended = up.ended().await;
+    assert_eq!(ended.code, Some(0));
+    for line in ended.err.lines() {
+        serde_json::from_str::<Value>(line).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_new_project_keeps_its_secrets_to_itself() {
+    let project = Project::new("");
+    std::fs::remove_file(project.file("syncline.yaml")).unwrap();
+    std::fs::write(project.file(".gitignore"), "target\n.syncline/").unwrap();
+    let init = run(&project, &["init"]).await;
+    assert_eq!(init.code, Some(0), "{init:?}");
+    assert!(init.out.contains(".gitignore"), "{}", init.out);
+    let ignored = std::fs::read_to_string(project.file(".gitignore")).unwrap();
+    assert_eq!(ignored, "target\n.syncline/\n/secrets/\n/warehouse.db*\n");
+    // The first line of the file is true.
+    let schema = std::fs::read_to_string(project.file("syncline.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    assert_eq!(schema["title"], "syncline.yaml");
+    let forced = run(&project, &["init", "--force", "--json"]).await;
+    let written = forced.json()["written"].clone();
+    assert_eq!(written.as_array().unwrap().len(), 2, "{written}");
 }

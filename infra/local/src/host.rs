@@ -15,6 +15,8 @@ use crate::{Home, Paths};
 /// What a host does besides working queues off.
 #[derive(Debug, Clone, Copy)]
 pub struct HostOptions {
+    /// The command it is for, by which others know it.
+    pub command: &'static str,
     /// Whether it pulls maps when they are due.
     pub pulls: bool,
     /// Workers that apply packs.
@@ -24,6 +26,7 @@ pub struct HostOptions {
 impl Default for HostOptions {
     fn default() -> Self {
         Self {
+            command: "up",
             pulls: true,
             appliers: 2,
         }
@@ -50,6 +53,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long an idle worker waits before it asks its queue unasked, for messages that somebody
 /// has received and never brought to an end.
 const IDLE: Duration = Duration::from_secs(2);
+/// How long what is under way may take when the host is to stop.
+const LONGEST_STOP: Duration = Duration::from_secs(20);
 
 impl Host {
     /// Starts all functions, if no other process does so already.
@@ -58,7 +63,12 @@ impl Host {
         paths: &Paths,
         options: HostOptions,
     ) -> Result<Self, LockError> {
-        let lock = DataLock::take(&paths.data)?;
+        let lock = DataLock::take(&paths.data, options.command)?;
+        Ok(Self::on(lock, home, options).await)
+    }
+
+    /// Starts all functions for whoever has taken the data folder.
+    pub(crate) async fn on(lock: DataLock, home: &Home, options: HostOptions) -> Self {
         if let Err(error) = home.store.take_over().await {
             tracing::error!("what a former host left cannot be taken over yet: {error}");
         }
@@ -78,18 +88,22 @@ impl Host {
         }
         tasks.spawn(watch(home.clone(), stopped.clone()));
         tasks.spawn(tick(home.clone(), options.pulls, stopped));
-        Ok(Self {
+        Self {
             tasks,
             stop,
             _lock: lock,
-        })
+        }
     }
 
-    /// Lets everything that is under way come to its end and stops.
+    /// Lets what is under way come to its end and stops. What takes too long is broken off; the
+    /// next host does it again.
     pub async fn stop(mut self) {
         // An error means that all workers have ended.
         let _ = self.stop.send(true);
-        while self.tasks.join_next().await.is_some() {}
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(LONGEST_STOP, ended).await.is_err() {
+            tracing::warn!("what is still under way is broken off, and done again by the next run");
+        }
     }
 }
 
@@ -233,10 +247,14 @@ async fn work_queue(home: Home, queue: QueueName, mut stopped: watch::Receiver<b
 /// Invokes the function of a queue, apart, so that a panic in it stays there.
 async fn deliver(home: &Home, queue: QueueName, messages: &[Received]) {
     let event = event(queue, messages);
-    let invoked = tokio::spawn(invoke(home.clone(), queue, event)).await;
-    let response = match invoked {
-        Ok(response) => response,
-        Err(error) => {
+    // In a set of its own it ends when the host is dropped.
+    let mut invocation = JoinSet::new();
+    invocation.spawn(invoke(home.clone(), queue, event));
+    let response = match invocation.join_next().await {
+        Some(Ok(response)) => response,
+        ended => {
+            let error = ended.and_then(Result::err).map(|error| error.to_string());
+            let error = error.unwrap_or_default();
             tracing::error!(queue.name = %queue, "a function ended without an answer: {error}");
             runtime::failed_items(messages.iter().map(|message| message.id.clone()))
         }
@@ -327,21 +345,4 @@ async fn slow_tick(home: &Home) {
     if let Err(error) = home.store.tidy().await {
         tracing::warn!("tidying the store: {error}");
     }
-}
-
-/// Waits for Ctrl-C or a request to end.
-pub(crate) async fn interrupted() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    let _ = interrupt.await;
 }

@@ -8,6 +8,7 @@ mod cli;
 mod demo;
 mod home;
 mod host;
+mod interrupts;
 mod output;
 mod progress;
 mod server;

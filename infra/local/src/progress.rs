@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use model::{LoadStatus, MapName, MapState};
 use operations::{LoadView, MapStatus, OperationError, Operations};
 
-use crate::output::{note, number};
+use crate::output::{Format, note, number};
 
 /// How a load that was watched ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +47,14 @@ fn bar_style() -> ProgressStyle {
 /// `generation` is the least number a map's load must have to be the one meant, and a map that
 /// was stopped before `asked` is one that this load is to bring back.
 pub(crate) async fn watch_loads(
+    format: Format,
     operations: &Operations,
     maps: &[(MapName, u32)],
     asked: Timestamp,
 ) -> Result<Vec<Ended>, OperationError> {
     let bars = MultiProgress::new();
-    let terminal = std::io::stderr().is_terminal();
+    let said = format == Format::Text;
+    let terminal = said && std::io::stderr().is_terminal();
     let mut shown: HashMap<MapName, ProgressBar> = HashMap::new();
     let mut ended: HashMap<MapName, Ended> = HashMap::new();
     let mut troubles: HashMap<MapName, String> = HashMap::new();
@@ -77,15 +79,19 @@ pub(crate) async fn watch_loads(
                 show(bar, load);
             }
             if let Some(trouble) = &status.trouble
+                && said
                 && troubles.get(map) != Some(&trouble.message)
             {
                 bars.suspend(|| note(format!("{map} waits and tries again: {}", trouble.message)));
                 troubles.insert(map.clone(), trouble.message.clone());
             }
-            if let Some(end) = end(&status, load, asked) {
+            let begun = operations.states.get(map).await?.generation >= *generation;
+            if let Some(end) = end(&status, load, begun, asked) {
                 if let Some(bar) = shown.get(map) {
                     bar.finish_with_message("done");
-                } else if let Ended::Loaded(summary) = &end {
+                } else if let Ended::Loaded(summary) = &end
+                    && said
+                {
                     note(format!(
                         "{map}: {} rows in {} ms",
                         number(summary.rows),
@@ -120,9 +126,24 @@ fn show(bar: &ProgressBar, load: &LoadView) {
     });
 }
 
-fn end(status: &MapStatus, load: Option<&LoadView>, asked: Timestamp) -> Option<Ended> {
+/// Whether it was a load that broke a map: one that cannot even begin has no number.
+fn broken_by_load(status: &MapStatus) -> bool {
+    let reason = status.reason.as_deref();
+    reason.is_some_and(|reason| reason.starts_with("its load: "))
+}
+
+fn end(
+    status: &MapStatus,
+    load: Option<&LoadView>,
+    begun: bool,
+    asked: Timestamp,
+) -> Option<Ended> {
     match (status.state, load) {
-        (MapState::Broken | MapState::Paused, _) if status.since >= asked => {
+        // A map that something else broke before the load has begun is mended by it.
+        (MapState::Broken | MapState::Paused, _)
+            if status.since >= asked
+                && (begun || status.state == MapState::Paused || broken_by_load(status)) =>
+        {
             let reason = status.reason.clone().unwrap_or_default();
             Some(Ended::Stopped(format!(
                 "map `{}` is {}: {reason}",

@@ -31,7 +31,7 @@ use ports::Clock;
 use tokio::sync::Notify;
 
 pub use db::OpenError;
-pub use lock::{DataLock, LockError};
+pub use lock::{DataLock, Holder, LockError};
 pub use secrets::LocalSecrets;
 
 use db::Db;

@@ -112,6 +112,8 @@ pub struct PullView {
     pub class: Option<ErrorClass>,
     /// Why the last one failed.
     pub error: Option<String>,
+    /// When it did.
+    pub failed_at: Option<Timestamp>,
 }
 
 /// How a load stands.
@@ -230,6 +232,7 @@ impl Operations {
             due: pull.due,
             failed: pull.failed,
             class: pull.error.as_ref().map(|error| error.class),
+            failed_at: pull.error.as_ref().map(|error| error.at),
             error: pull.error.map(|error| error.message),
         })
     }

@@ -14,7 +14,7 @@ mod third_party;
 pub(crate) use deployment::{Deployment, all, at_rest, name};
 pub(crate) use hooks::{notify, now, send, signed};
 pub(crate) use hub::{Hub, assert_equal_at_hub, to_hub};
-pub(crate) use process::{Up, repaired, run, run_with, settled};
+pub(crate) use process::{Running, Up, repaired, run, run_with, settled};
 pub(crate) use project::Project;
 pub(crate) use reality::{assert_equal, compare, differences, differences_of, query_of};
 pub(crate) use server::{assert_equal_on_server, on_server, server_differences};

@@ -5,8 +5,8 @@ use std::process::Stdio;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStderr, Command},
+    io::{AsyncBufReadExt, AsyncRead, BufReader, Lines},
+    process::{Child, ChildStderr, ChildStdout, Command},
 };
 
 use super::Project;
@@ -57,11 +57,84 @@ pub(crate) async fn run_with(project: &Project, args: &[&str], env: &[(&str, &st
     }
 }
 
+/// A command under way, which dies with this value.
+#[derive(Debug)]
+pub(crate) struct Running {
+    process: Child,
+    out: Lines<BufReader<ChildStdout>>,
+    err: Lines<BufReader<ChildStderr>>,
+}
+
+/// Reads lines until one contains `text`.
+async fn until<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, text: &str) {
+    loop {
+        let line = lines.next_line().await.expect("text");
+        let line = line.unwrap_or_else(|| panic!("it has ended before it said `{text}`"));
+        if line.contains(text) {
+            return;
+        }
+    }
+}
+
+/// All lines that are left.
+async fn rest<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>) -> String {
+    let mut text = String::new();
+    while let Some(line) = lines.next_line().await.expect("text") {
+        text += &line;
+        text.push('\n');
+    }
+    text
+}
+
+impl Running {
+    /// Starts one without waiting for anything.
+    pub(crate) fn spawn(project: &Project, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut process = command(project, args, env)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let out = process.stdout.take().expect("its output");
+        let err = process.stderr.take().expect("its log");
+        Self {
+            process,
+            out: BufReader::new(out).lines(),
+            err: BufReader::new(err).lines(),
+        }
+    }
+
+    /// Waits until it has said `text` on standard output.
+    pub(crate) async fn says(&mut self, text: &str) {
+        until(&mut self.out, text).await;
+    }
+
+    /// Waits until it has said `text` on standard error.
+    pub(crate) async fn notes(&mut self, text: &str) {
+        until(&mut self.err, text).await;
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = self
+            .process
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()));
+        kill_process(id.expect("a process"), signal).expect("a process to signal");
+    }
+
+    /// Waits for its end; returns what it said that nobody has waited for.
+    pub(crate) async fn ended(&mut self) -> Said {
+        let (out, err) = tokio::join!(rest(&mut self.out), rest(&mut self.err));
+        let code = self.process.wait().await.expect("a process").code();
+        Said { code, out, err }
+    }
+}
+
 /// A `syncline up` of its own, which dies with this value.
 #[derive(Debug)]
 pub(crate) struct Up {
-    process: Child,
-    lines: Lines<BufReader<ChildStderr>>,
+    running: Running,
+    address: String,
 }
 
 impl Up {
@@ -69,9 +142,10 @@ impl Up {
     pub(crate) async fn start(project: &Project, env: &[(&str, &str)]) -> Self {
         let mut up = Self::spawn(project, env);
         loop {
-            let line = up.lines.next_line().await.expect("text");
+            let line = up.running.err.next_line().await.expect("text");
             let line = line.expect("`up` has ended before it took webhooks");
-            if line.contains("webhooks are taken at") {
+            if let Some((_, url)) = line.split_once("webhooks are taken at http://") {
+                up.address = url.split('/').next().unwrap_or_default().to_owned();
                 return up;
             }
         }
@@ -79,36 +153,35 @@ impl Up {
 
     /// Starts one without waiting for anything.
     pub(crate) fn spawn(project: &Project, env: &[(&str, &str)]) -> Self {
-        let mut process = command(project, &["up", "--listen", "127.0.0.1:0"], env)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("a process");
-        let stderr = process.stderr.take().expect("its log");
         Self {
-            process,
-            lines: BufReader::new(stderr).lines(),
+            running: Running::spawn(project, &["up", "--listen", "127.0.0.1:0"], env),
+            address: String::new(),
         }
+    }
+
+    /// Where it takes webhooks.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Kills it, as a loss of power would.
     pub(crate) async fn kill(mut self) {
-        self.process.kill().await.expect("a process to kill");
+        self.running
+            .process
+            .kill()
+            .await
+            .expect("a process to kill");
     }
 
     /// Asks it to stop; returns its exit code.
     pub(crate) async fn stop(mut self) -> Option<i32> {
-        let id = self
-            .process
-            .id()
-            .and_then(|id| Pid::from_raw(id.cast_signed()));
-        kill_process(id.expect("a process"), Signal::TERM).expect("a process to stop");
+        self.running.signal(Signal::TERM);
         self.ended().await
     }
 
     /// Waits for its end; returns its exit code, or nothing if it was killed.
     pub(crate) async fn ended(&mut self) -> Option<i32> {
-        while let Ok(Some(_)) = self.lines.next_line().await {}
-        self.process.wait().await.expect("a process").code()
+        self.running.ended().await.code
     }
 }
 

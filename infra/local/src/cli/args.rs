@@ -19,7 +19,7 @@ const COMMON: &str = "Options of all commands";
     version,
     max_term_width = 100,
     bin_name = "syncline",
-    after_help = "Exit codes: 0 success, 1 failed, 2 wrong usage, 3 errors in syncline.yaml or in what it says of its systems, 4 the books do not balance, 5 done but failures are left, 130 interrupted.\n\nWith --json results are JSON on standard output, and what went wrong is { error } on standard error.\n\nBegin with `syncline demo` to see all of it at work, or `syncline init` for a project of your own."
+    after_help = "Exit codes: 0 success, 1 failed, 2 wrong usage, 3 errors in syncline.yaml or in what it says of its systems, 4 the books do not balance, 5 done but failures are left, 130 interrupted.\n\nWith --json results are JSON on standard output, what went wrong is { error } on standard error, and nothing else is said unless -v asks for it. What cannot be understood as a command is answered in text.\n\nBegin with `syncline demo` to see all of it at work, or `syncline init` for a project of your own."
 )]
 pub(crate) struct Cli {
     /// Folder with syncline.yaml [default: the current one]
@@ -45,10 +45,11 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Write a syncline.yaml to begin with
     ///
-    /// One map as an example, and a .gitignore that keeps state and secrets out of version control.
-    /// Put your own systems in, then try `syncline validate` and `syncline check`.
+    /// One map as an example, the schema for your editor, and in .gitignore what keeps state and
+    /// secrets out of version control. Put your own systems in, then try `syncline validate` and
+    /// `syncline check`.
     ///
-    /// With --json: `{ written }`
+    /// With --json: `{ written: [file] }`
     Init(InitArgs),
     /// Check syncline.yaml without using the network
     ///
@@ -77,7 +78,8 @@ pub(crate) enum Command {
     ///
     /// Runs until Ctrl-C, which lets what is under way come to its end. All other commands work beside
     /// it. Only one `up` can run on a data folder. Webhooks are taken at /hooks/{endpoint}, and /healthz
-    /// answers while it runs. Its log goes to standard error; `SYNCLINE_LOG=debug` shows more.
+    /// answers while it runs. Its log goes to standard error, with --json as JSON;
+    /// `SYNCLINE_LOG=debug` shows more.
     Up(UpArgs),
     /// Load maps from their sources, and show the progress
     ///
@@ -91,16 +93,17 @@ pub(crate) enum Command {
     /// Pull changes now, due or not
     ///
     /// Waits until all that was pulled is applied. Works with and without a running `up`, which pulls
-    /// by itself as often as `pull.every` says.
+    /// by itself as often as `pull.every` says. A map that cannot be pulled keeps no other from it;
+    /// the command ends with 1 then.
     ///
-    /// With --json: `[{ map, changes }]`
+    /// With --json: `[{ map, changes, error }]`
     Pull(MapArgs),
     /// Let a map run without loading it: what the target has is as good as loaded
     ///
     /// For a target that was filled by other means. Changes flow from now on; `syncline load` compares
     /// both sides at any time later.
     ///
-    /// With --json: `[{ map, state }]`
+    /// With --json: `[{ map, state, reason, error }]`
     Start(MapArgs),
     /// Show where every map stands
     ///
@@ -122,14 +125,14 @@ pub(crate) enum Command {
     ///
     /// Without limit of time or size. `syncline resume` lets them go on with what was kept first.
     ///
-    /// With --json: `[{ map, state }]`
+    /// With --json: `[{ map, state, reason, error }]`
     Pause(PauseArgs),
     /// Let paused or broken maps go on, with what was kept first
     ///
     /// Without a name all of them. A map whose load was interrupted goes on with it. If what broke a map
-    /// is still so, it breaks again and says why.
+    /// is still so, it breaks again; then this says why and ends with 1.
     ///
-    /// With --json: `[{ map, state }]`
+    /// With --json: `[{ map, state, reason, error }]`
     Resume(MapArgs),
     /// See, correct, retry and discard what could not be applied
     ///
@@ -153,7 +156,8 @@ pub(crate) enum Command {
     Trace(TraceArgs),
     /// Follow what happens
     ///
-    /// One line for each change of state, each step of the books, each pull that fails.
+    /// Looks twice a second, and shows for each map what is otherwise than before: its state, its books,
+    /// whether a pull has failed. What came and went between two looks is not seen.
     ///
     /// With --json: one `{ at, map, event }` a line
     Tail(TailArgs),
@@ -173,7 +177,8 @@ pub(crate) enum Command {
     /// See all of it at work on a made-up CRM
     ///
     /// Needs nothing: no server, no account. Loads a CRM into SQLite, shows changes by webhook
-    /// and by pull, failures, their repair, and the balance.
+    /// and by pull, failures, their repair, and the balance. The CRM ends with it; the project, with its
+    /// state and its warehouse, stays to be looked at until the next demo.
     Demo(DemoArgs),
 }
 
@@ -268,7 +273,8 @@ pub(crate) struct DemoArgs {
     /// A small one without pauses, for continuous integration
     #[arg(long)]
     pub(crate) fast: bool,
-    /// Keep the project in this folder, to go on with it [default: syncline-demo, new each time]
+    /// Folder for its project: new, empty, or of a former demo, which is written over [default:
+    /// syncline-demo]
     #[arg(long, value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
 }

@@ -74,7 +74,7 @@ async fn retry(context: &Context, home: &Home, args: &ChooseArgs) -> Result<(), 
         while !wait::is_settled(operations, &sent, asked).await? && patience.goes_on().await {}
         wait::retried(operations, &sent, asked).await
     };
-    let retried = wait::hosted(context, home, command).await?;
+    let retried = wait::hosted(context, home, "failures retry", command).await?;
     match context.format {
         Format::Json => output::json(&retried),
         Format::Text => line(format!(

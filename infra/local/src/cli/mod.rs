@@ -3,11 +3,18 @@
 mod args;
 mod definition;
 mod failures;
+mod pull;
 mod run;
 mod show;
+mod states;
 mod wait;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::{CommandFactory, Parser};
 use operations::OperationError;
@@ -15,8 +22,6 @@ use ports::SystemClock;
 use serde_json::json;
 
 pub(crate) use args::DemoArgs;
-pub(crate) use run::{load_and_watch, pull_and_wait};
-pub(crate) use show::books_table;
 
 use crate::{
     Home, HomeError, Paths,
@@ -26,7 +31,7 @@ use crate::{
 };
 
 /// Exit codes, beside 0 for success. The command line parser gives 2 too.
-mod code {
+pub(crate) mod code {
     /// The command did not succeed.
     pub(super) const FAILED: u8 = 1;
     /// What was typed makes no sense.
@@ -36,7 +41,9 @@ mod code {
     /// The books do not balance.
     pub(super) const UNBALANCED: u8 = 4;
     /// It succeeded, but failures are left.
-    pub(super) const FAILURES: u8 = 5;
+    pub(crate) const FAILURES: u8 = 5;
+    /// Ctrl-C.
+    pub(super) const INTERRUPTED: u8 = 130;
 }
 
 /// A command did not succeed.
@@ -57,6 +64,9 @@ pub(crate) enum CliError {
     /// Something else, which says it itself.
     #[error("{0}")]
     Other(String),
+    /// Ctrl-C came first; what that means for what was asked.
+    #[error("interrupted: {0}")]
+    Interrupted(&'static str),
     /// All has been said already.
     #[error("")]
     Said(u8),
@@ -76,8 +86,25 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    fn of(project: Option<PathBuf>, data: Option<PathBuf>, json: bool) -> Self {
+        let project = project.unwrap_or_else(|| PathBuf::from("."));
+        let data = data.unwrap_or_else(|| project.join(".syncline"));
+        let format = if json { Format::Json } else { Format::Text };
+        Self {
+            paths: Paths { project, data },
+            format,
+        }
+    }
+
     pub(crate) fn open(&self) -> Result<Home, CliError> {
         Ok(Home::open(&self.paths, Arc::new(SystemClock))?)
+    }
+
+    /// Says something beside the results, unless a program reads them.
+    pub(crate) fn note(&self, text: impl AsRef<str>) {
+        if self.format == Format::Text {
+            note(text);
+        }
     }
 }
 
@@ -85,13 +112,15 @@ impl Context {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let quiet = !matches!(cli.command, Command::Up(_));
-    let default = match (cli.verbose, quiet) {
-        (0, true) => "error",
+    let up = matches!(cli.command, Command::Up(_));
+    let default = match (cli.verbose, up) {
+        (0, false) if cli.json => "off",
+        (0, false) => "error",
         (0 | 1, _) => "info",
         _ => "debug",
     };
-    let format = if cli.log_json {
+    // What `up` has to say is its log.
+    let format = if cli.log_json || cli.json && up {
         runtime::LogFormat::Json
     } else {
         runtime::LogFormat::Text
@@ -124,7 +153,8 @@ fn explain(error: CliError, json: bool) -> u8 {
     let code = match &error {
         CliError::Said(code) => return *code,
         CliError::Home(HomeError::Invalid { .. }) => code::INVALID,
-        CliError::Usage(_) => code::USAGE,
+        CliError::Usage(_) | CliError::Operation(OperationError::UnknownMap { .. }) => code::USAGE,
+        CliError::Interrupted(_) => code::INTERRUPTED,
         _ => code::FAILED,
     };
     let message = error.to_string();
@@ -139,19 +169,26 @@ fn explain(error: CliError, json: bool) -> u8 {
             problems,
             ..
         }) => definition::show_problems(&problems, &file, &text),
+        CliError::Interrupted(_) => note(message),
         _ => note(format!("error: {message}")),
     }
     code
 }
 
+/// Runs a command that works beside a host, on the data folder `data`, as if it had been typed.
+pub(crate) async fn typed(words: &[&str], data: &Path) -> Result<(), CliError> {
+    let cli = Cli::try_parse_from(words).map_err(CliError::other)?;
+    let context = Context::of(cli.project, Some(data.to_owned()), cli.json);
+    beside(&context, cli.command).await
+}
+
 async fn run(cli: Cli) -> Result<(), CliError> {
-    let project = cli.project.unwrap_or_else(|| PathBuf::from("."));
-    let data = cli.data.unwrap_or_else(|| project.join(".syncline"));
-    let format = if cli.json { Format::Json } else { Format::Text };
-    let context = Context {
-        paths: Paths { project, data },
-        format,
-    };
+    if cli.json && matches!(cli.command, Command::Demo(_) | Command::Completions { .. }) {
+        return Err(CliError::Usage(
+            "this command is for people and has no JSON: leave --json out".into(),
+        ));
+    }
+    let context = Context::of(cli.project, cli.data, cli.json);
     match cli.command {
         Command::Init(args) => definition::init(&context, &args),
         Command::Validate => definition::validate(&context),
@@ -161,17 +198,6 @@ async fn run(cli: Cli) -> Result<(), CliError> {
             Ok(())
         }
         Command::Up(args) => run::up(&context, &args).await,
-        Command::Load(args) => run::load(&context, &args).await,
-        Command::Pull(args) => run::pull(&context, &args).await,
-        Command::Start(args) => run::start(&context, &args).await,
-        Command::Status(args) => show::status(&context, &args).await,
-        Command::Balance(args) => show::balance(&context, &args).await,
-        Command::Pause(args) => run::pause(&context, &args).await,
-        Command::Resume(args) => run::resume(&context, &args).await,
-        Command::Failures(args) => failures::run(&context, args).await,
-        Command::Trace(args) => show::trace(&context, &args).await,
-        Command::Tail(args) => show::tail(&context, &args).await,
-        Command::Audit(args) => show::audit(&context, &args).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
@@ -182,5 +208,24 @@ async fn run(cli: Cli) -> Result<(), CliError> {
             Ok(())
         }
         Command::Demo(args) => demo::run(&args).await,
+        other => beside(&context, other).await,
+    }
+}
+
+/// Runs a command that works beside a host as well as without one.
+async fn beside(context: &Context, command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Load(args) => run::load(context, &args).await,
+        Command::Pull(args) => pull::pull(context, &args).await,
+        Command::Start(args) => states::start(context, &args).await,
+        Command::Status(args) => show::status(context, &args).await,
+        Command::Balance(args) => show::balance(context, &args).await,
+        Command::Pause(args) => states::pause(context, &args).await,
+        Command::Resume(args) => states::resume(context, &args).await,
+        Command::Failures(args) => failures::run(context, args).await,
+        Command::Trace(args) => show::trace(context, &args).await,
+        Command::Tail(args) => show::tail(context, &args).await,
+        Command::Audit(args) => show::audit(context, &args).await,
+        _ => Err(CliError::Usage("this command works alone".into())),
     }
 }

@@ -1,38 +1,40 @@
-//! Commands that let something happen.
+//! Commands that run the functions: `up` and `load`.
 
 use std::{sync::Arc, time::Duration};
 
-use embedded::LockError;
-use jiff::Timestamp;
+use embedded::{Holder, LockError};
 use model::{MapName, MapState};
 use operations::Operations;
 use serde_json::json;
 
 use super::{
     CliError, Context,
-    args::{LoadArgs, MapArgs, PauseArgs, UpArgs},
+    args::{LoadArgs, UpArgs},
     code,
     definition::chosen,
     wait,
 };
 use crate::{
     Home, Host, HostOptions,
-    host::interrupted,
+    interrupts::Interrupts,
     output::{self, Format, count, line, note, number},
     progress::{Ended, LoadSummary, watch_loads},
     server::Server,
 };
 
-/// How often it is looked whether something has come to its end.
+/// How often it is looked whether the data folder is free.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long `up` waits for a command that has the data folder.
+const MOMENT: Duration = Duration::from_secs(10);
 
 pub(super) async fn up(context: &Context, args: &UpArgs) -> Result<(), CliError> {
+    let mut interrupts = Interrupts::listen();
     let home = context.open()?;
     let options = HostOptions {
         pulls: !args.no_pulls,
         ..HostOptions::default()
     };
-    let host = Host::start(&home, &context.paths, options).await?;
+    let host = host_when_free(context, &home, options).await?;
     let listening = Server::start(args.listen, Arc::clone(&home.functions.intake)).await;
     let server = match listening {
         Ok(server) => server,
@@ -57,30 +59,45 @@ pub(super) async fn up(context: &Context, args: &UpArgs) -> Result<(), CliError>
             home.operations.load(&map.name).await?;
         }
     }
-    interrupted().await;
-    note("stopping: what is under way comes to its end; Ctrl-C again ends at once");
+    interrupts.next().await;
+    context.note(wait::STOPPING);
     tokio::select! {
         () = async { server.stop().await; host.stop().await; } => Ok(()),
-        () = interrupted() => Err(CliError::Said(130)),
+        () = interrupts.next() => Err(CliError::Said(130)),
     }
 }
 
-/// A host of this process, unless another one runs: then that one does the work.
-pub(super) async fn host_if_free(context: &Context, home: &Home) -> Result<Option<Host>, CliError> {
-    let options = HostOptions {
-        pulls: false,
-        ..HostOptions::default()
-    };
-    match Host::start(home, &context.paths, options).await {
-        Ok(host) => Ok(Some(host)),
-        Err(LockError::Taken { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+/// Whether a process has the data folder for more than a moment.
+fn stays(holder: &Holder) -> bool {
+    ["up", "demo"].contains(&holder.command.as_str())
 }
 
-async fn stop(host: Option<Host>) {
-    if let Some(host) = host {
-        host.stop().await;
+/// A host, for which a command that has the data folder for a moment is waited for.
+async fn host_when_free(
+    context: &Context,
+    home: &Home,
+    options: HostOptions,
+) -> Result<Host, LockError> {
+    let end = tokio::time::Instant::now() + MOMENT;
+    let mut told = false;
+    loop {
+        let refused = match Host::start(home, &context.paths, options).await {
+            Err(LockError::Taken { folder, holder }) => LockError::Taken { folder, holder },
+            other => return other,
+        };
+        let LockError::Taken { holder, .. } = &refused else {
+            return Err(refused);
+        };
+        if holder.as_ref().is_some_and(stays) || tokio::time::Instant::now() >= end {
+            return Err(refused);
+        }
+        if let Some(holder) = holder
+            && !told
+        {
+            context.note(format!("waiting a moment for {holder}"));
+            told = true;
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -92,43 +109,37 @@ pub(super) async fn load(context: &Context, args: &LoadArgs) -> Result<(), CliEr
         for map in maps {
             let generation = home.operations.load(&map).await?;
             asked.push(json!({ "map": map, "generation": generation }));
-            say(context.format, || {
-                format!("load {generation} of map `{map}` is asked for")
-            });
+            if context.format == Format::Text {
+                line(format!("load {generation} of map `{map}` is asked for"));
+            }
         }
         if context.format == Format::Json {
             output::json(&asked);
         }
         return Ok(());
     }
-    let host = host_if_free(context, &home).await?;
-    let result = load_and_watch(&home.operations, &maps).await;
-    stop(host).await;
-    show_loads(context.format, &result?)
+    let command = load_and_watch(context.format, &home.operations, &maps);
+    let ended = wait::hosted(context, &home, "load", command).await?;
+    show_loads(context.format, &ended)
 }
 
 /// Begins loads and watches them. A load that is under way is only watched.
-pub(crate) async fn load_and_watch(
+async fn load_and_watch(
+    format: Format,
     operations: &Operations,
     maps: &[MapName],
 ) -> Result<Vec<Ended>, CliError> {
     let asked = operations.clock.now();
     let mut wanted = Vec::with_capacity(maps.len());
     for map in maps {
-        let status = operations.map_status(map).await?;
-        let generation = match (status.state, &status.load) {
-            (MapState::Initializing, Some(load)) => load.generation,
+        let record = operations.states.get(map).await.map_err(CliError::other)?;
+        let generation = match record.state {
+            MapState::Initializing => record.generation,
             _ => operations.load(map).await?,
         };
         wanted.push((map.clone(), generation));
     }
-    tokio::select! {
-        ended = watch_loads(operations, &wanted, asked) => Ok(ended?),
-        () = interrupted() => {
-            note("interrupted: the same command goes on where this one was");
-            Err(CliError::Said(130))
-        }
-    }
+    Ok(watch_loads(format, operations, &wanted, asked).await?)
 }
 
 fn show_loads(format: Format, ended: &[Ended]) -> Result<(), CliError> {
@@ -185,191 +196,4 @@ fn show_loads(format: Format, ended: &[Ended]) -> Result<(), CliError> {
     } else {
         Ok(())
     }
-}
-
-pub(super) async fn pull(context: &Context, args: &MapArgs) -> Result<(), CliError> {
-    let home = context.open()?;
-    let maps = chosen(&home, &args.maps)?;
-    let host = host_if_free(context, &home).await?;
-    let result = pull_and_wait(&home.operations, &maps).await;
-    stop(host).await;
-    let pulled = result?;
-    if context.format == Format::Json {
-        output::json(&pulled);
-    } else {
-        for one in &pulled {
-            line(format!("{}: {}", one.map, count(one.changes, "change")));
-        }
-    }
-    Ok(())
-}
-
-/// A pull in numbers.
-#[derive(Debug, Clone, serde::Serialize)]
-pub(crate) struct Pulled {
-    /// The map.
-    pub(crate) map: MapName,
-    /// Changes read.
-    pub(crate) changes: u64,
-}
-
-/// Pulls maps and waits until all of it has been applied.
-pub(crate) async fn pull_and_wait(
-    operations: &Operations,
-    maps: &[MapName],
-) -> Result<Vec<Pulled>, CliError> {
-    let mut before = Vec::with_capacity(maps.len());
-    for map in maps {
-        let status = operations.map_status(map).await?;
-        if !matches!(status.state, MapState::Running | MapState::Resuming) {
-            let help = match status.state {
-                MapState::Stopped => "load it first: `syncline load`",
-                MapState::Initializing => "its load pulls when it is done",
-                _ => "resume it first: `syncline resume`",
-            };
-            return Err(CliError::Other(format!(
-                "map `{map}` is {}: {help}",
-                status.state
-            )));
-        }
-        before.push((operations.clock.now(), status.books.read));
-        operations.pull(map).await?;
-    }
-    let mut pulled = Vec::with_capacity(maps.len());
-    for (map, (asked, read)) in maps.iter().zip(before) {
-        let changes = tokio::select! {
-            done = wait_for_pull(operations, map, asked) => done? - read,
-            () = interrupted() => return Err(CliError::Said(130)),
-        };
-        pulled.push(Pulled {
-            map: map.clone(),
-            changes,
-        });
-    }
-    Ok(pulled)
-}
-
-/// Waits for a pull that ended after `asked` and for what it brought; returns all changes
-/// read so far.
-async fn wait_for_pull(
-    operations: &Operations,
-    map: &MapName,
-    asked: Timestamp,
-) -> Result<u64, CliError> {
-    loop {
-        let status = operations.map_status(map).await?;
-        if status.state == MapState::Broken {
-            return Err(CliError::Other(format!(
-                "map `{map}` is broken: {}",
-                status.reason.unwrap_or_default()
-            )));
-        }
-        let pull = &status.pull;
-        if pull.failed > 0 && pull.due.is_some_and(|due| due > asked) {
-            let error = pull.error.clone().unwrap_or_default();
-            return Err(CliError::Other(format!(
-                "the pull of map `{map}` failed and is tried again later: {error}"
-            )));
-        }
-        if pull.succeeded.is_some_and(|end| end > asked)
-            && status.books.in_flight == 0
-            && status.books.failing == 0
-        {
-            return Ok(status.books.read);
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// A map and the state it has come to.
-#[derive(Debug, serde::Serialize)]
-struct Stands {
-    map: MapName,
-    state: MapState,
-}
-
-fn say(format: Format, text: impl FnOnce() -> String) {
-    if format == Format::Text {
-        line(text());
-    }
-}
-
-fn show_states(format: Format, all: &[Stands]) {
-    if format == Format::Json {
-        output::json(&all);
-    }
-    for one in all {
-        say(format, || {
-            let more = match one.state {
-                MapState::Resuming => ": what was kept is being released",
-                MapState::Initializing => {
-                    ": `syncline up` or `syncline load` goes on with its load"
-                }
-                _ => "",
-            };
-            format!("map `{}` is {}{more}", one.map, one.state)
-        });
-    }
-}
-
-/// Waits until what was kept for maps is released, and shows where they have come to.
-async fn released(operations: &Operations, maps: &[MapName]) -> Result<Vec<Stands>, CliError> {
-    let patience = wait::Patience::new();
-    let mut all = Vec::with_capacity(maps.len());
-    for map in maps {
-        while !wait::is_released(operations, map).await? && patience.goes_on().await {}
-        let state = operations.map_status(map).await?.state;
-        let map = map.clone();
-        all.push(Stands { map, state });
-    }
-    Ok(all)
-}
-
-pub(super) async fn start(context: &Context, args: &MapArgs) -> Result<(), CliError> {
-    let home = context.open()?;
-    let maps = chosen(&home, &args.maps)?;
-    let command = async {
-        for map in &maps {
-            home.operations.start_without_load(map).await?;
-        }
-        released(&home.operations, &maps).await
-    };
-    let all = wait::hosted(context, &home, command).await?;
-    show_states(context.format, &all);
-    Ok(())
-}
-
-pub(super) async fn pause(context: &Context, args: &PauseArgs) -> Result<(), CliError> {
-    let home = context.open()?;
-    let mut all = Vec::with_capacity(args.maps.len());
-    for map in chosen(&home, &args.maps)? {
-        let state = home.operations.pause(&map, &args.reason).await?.state;
-        all.push(Stands { map, state });
-    }
-    show_states(context.format, &all);
-    Ok(())
-}
-
-pub(super) async fn resume(context: &Context, args: &MapArgs) -> Result<(), CliError> {
-    let home = context.open()?;
-    let maps = if args.maps.is_empty() {
-        let status = home.operations.status().await?;
-        let resting = |state| matches!(state, MapState::Paused | MapState::Broken);
-        let resting = status.maps.into_iter().filter(|map| resting(map.state));
-        resting.map(|map| map.map).collect()
-    } else {
-        chosen(&home, &args.maps)?
-    };
-    let command = async {
-        for map in &maps {
-            home.operations.resume(map).await?;
-        }
-        released(&home.operations, &maps).await
-    };
-    let all = wait::hosted(context, &home, command).await?;
-    if all.is_empty() {
-        say(context.format, || "no map is paused or broken".into());
-    }
-    show_states(context.format, &all);
-    Ok(())
 }

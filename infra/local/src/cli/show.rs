@@ -13,7 +13,7 @@ use super::{
     definition::chosen,
 };
 use crate::{
-    host::interrupted,
+    interrupts::Interrupts,
     output::{self, Format, ago, count, line, number, table},
 };
 
@@ -110,7 +110,7 @@ fn books_row(name: String, books: &Books) -> [String; 10] {
     ]
 }
 
-pub(super) const BOOKS_HEADER: [&str; 10] = [
+const BOOKS_HEADER: [&str; 10] = [
     "MAP",
     "READ",
     "= APPLIED",
@@ -124,7 +124,7 @@ pub(super) const BOOKS_HEADER: [&str; 10] = [
 ];
 
 /// The books of maps as a table.
-pub(crate) fn books_table(books: &[(String, Books)]) -> String {
+fn books_table(books: &[(String, Books)]) -> String {
     table(
         BOOKS_HEADER,
         books
@@ -231,6 +231,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) async fn tail(context: &Context, args: &TailArgs) -> Result<(), CliError> {
     let home = context.open()?;
     let maps = chosen(&home, &args.maps)?;
+    let mut interrupts = Interrupts::listen();
     let mut before: HashMap<MapName, MapStatus> = HashMap::new();
     let end = args
         .seconds
@@ -258,7 +259,7 @@ pub(super) async fn tail(context: &Context, args: &TailArgs) -> Result<(), CliEr
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            () = interrupted() => return Ok(()),
+            () = interrupts.next() => return Ok(()),
         }
     }
 }

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
+use embedded::LockError;
 use jiff::Timestamp;
-use model::{FailureId, FailureStatus, Lane, MapName, MapState};
+use model::{FailureId, FailureStatus, Lane};
 use operations::Operations;
 
-use super::{CliError, Context, run::host_if_free};
-use crate::{Home, host::interrupted};
+use super::{CliError, Context};
+use crate::{Home, Host, HostOptions, interrupts::Interrupts};
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(50);
+/// What is said after Ctrl-C.
+pub(super) const STOPPING: &str =
+    "stopping: what is under way comes to its end; Ctrl-C again ends at once";
 /// How long a command waits before it leaves the rest to `syncline up`.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -46,28 +50,68 @@ impl Patience {
     }
 }
 
-/// Does what `command` asks for in this process, unless a running `up` does, until `command`
-/// ends or Ctrl-C.
+/// A host of this process, unless another one runs: then that one does the work.
+async fn host_if_free(
+    context: &Context,
+    home: &Home,
+    name: &'static str,
+) -> Result<Option<Host>, CliError> {
+    let options = HostOptions {
+        command: name,
+        pulls: false,
+        ..HostOptions::default()
+    };
+    match Host::start(home, &context.paths, options).await {
+        Ok(host) => Ok(Some(host)),
+        Err(LockError::Taken { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Becomes the host as soon as no other process is; ends only if that cannot be.
+async fn stand_in(
+    context: &Context,
+    home: &Home,
+    name: &'static str,
+    host: &mut Option<Host>,
+) -> CliError {
+    while host.is_none() {
+        tokio::time::sleep(LOOK).await;
+        match host_if_free(context, home, name).await {
+            Ok(free) => *host = free,
+            Err(error) => return error,
+        }
+    }
+    std::future::pending().await
+}
+
+/// Does what `command`, which is called `name`, asks for in this process, as long as no other
+/// process does, until `command` ends or Ctrl-C.
 pub(super) async fn hosted<T: Send>(
     context: &Context,
     home: &Home,
+    name: &'static str,
     command: impl Future<Output = Result<T, CliError>> + Send,
 ) -> Result<T, CliError> {
-    let host = host_if_free(context, home).await?;
+    let mut interrupts = Interrupts::listen();
+    let mut host = host_if_free(context, home, name).await?;
     let result = tokio::select! {
         result = command => result,
-        () = interrupted() => Err(CliError::Said(130)),
+        error = stand_in(context, home, name, &mut host) => Err(error),
+        () = interrupts.next() => Err(CliError::Interrupted(
+            "what was asked for goes on with `syncline up`, or when the command is repeated",
+        )),
     };
     if let Some(host) = host {
-        host.stop().await;
+        if matches!(result, Err(CliError::Interrupted(_))) {
+            context.note(STOPPING);
+        }
+        tokio::select! {
+            () = host.stop() => {}
+            () = interrupts.next() => {}
+        }
     }
     result
-}
-
-/// Whether a map has left the state in which what was kept for it is released.
-pub(super) async fn is_released(operations: &Operations, map: &MapName) -> Result<bool, CliError> {
-    let state = operations.map_status(map).await?.state;
-    Ok(state != MapState::Resuming)
 }
 
 /// What has become of failures that were sent round again after `asked`.

@@ -2,8 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
-use model::{Books, FailureStatus, MapName, VersionKind};
-use operations::{Edit, OperationError, Operations, Selection};
+use model::{FailureStatus, MapName, VersionKind};
+use operations::{OperationError, Operations};
 use ports::FailureFilter;
 use sample_crm::{SampleCrm, Set};
 use serde_json::json;
@@ -11,9 +11,8 @@ use serde_json::json;
 use super::{Narrator, project::HOOK_SECRET};
 use crate::{
     Home,
-    cli::{CliError, books_table, load_and_watch, pull_and_wait},
-    output::{count, number, table},
-    progress::Ended,
+    cli::CliError,
+    output::{count, number},
     server::Server,
 };
 
@@ -86,26 +85,9 @@ impl Story<'_> {
     async fn load(&mut self) -> Result<(), CliError> {
         self.narrator.chapter("The initial load").await;
         self.narrator.say("Each map asks the CRM for a place in its stream first, then reads all of it in slices.");
-        self.narrator.command("syncline load --all", "");
-        let ended = load_and_watch(self.operations(), &self.maps).await?;
-        let mut rows = Vec::new();
-        for end in ended {
-            match end {
-                Ended::Loaded(summary) => {
-                    let rate = summary.rows * 1_000 / summary.took_ms.max(1);
-                    rows.push([
-                        summary.map.to_string(),
-                        number(summary.rows),
-                        number(rate),
-                        number(summary.failures),
-                    ]);
-                }
-                Ended::Stopped(reason) => return Err(CliError::Other(reason)),
-            }
-        }
-        let shown = table(["MAP", "ROWS", "ROWS/S", "FAILURES"], rows);
-        self.narrator.command("syncline status", &shown);
-        self.settle().await
+        self.narrator.command(&["load", "--all"]).await?;
+        self.settle().await?;
+        self.narrator.command(&["status"]).await
     }
 
     async fn live(&mut self, hook: &str) -> Result<(), CliError> {
@@ -151,42 +133,16 @@ impl Story<'_> {
         self.narrator.say(
             "A contact is deleted, an order paid, another one made, and no webhook tells of it.",
         );
-        self.show_pull().await?;
+        self.narrator.command(&["pull"]).await?;
         self.narrator
-            .say("Webhooks make it fast, pulls make it right. Where is the new order?");
-        let orders = self.operations().map("orders")?.name.clone();
-        let trace = self.operations().trace(&orders, "999999").await?;
-        self.narrator.command(
-            "syncline trace orders 999999",
-            &format!("orders 999999: {}", trace.answer),
-        );
-        Ok(())
+            .then("Webhooks make it fast, pulls make it right. Where is the new order?");
+        self.narrator.command(&["trace", "orders", "999999"]).await
     }
 
     async fn see_failures(&mut self) -> Result<(), CliError> {
         self.narrator.chapter("What could not be applied").await;
         self.narrator.say("The 37 bad records are in no table, and not lost: each is kept whole, with the reason.");
-        let groups = self
-            .operations()
-            .failure_groups(&FailureFilter::unresolved(), 10)
-            .await?;
-        let rows = groups
-            .iter()
-            .map(|group| {
-                let message: String = group.message.chars().take(60).collect();
-                [
-                    group.group.to_string(),
-                    number(group.count),
-                    group.map.to_string(),
-                    group.code.clone(),
-                    message,
-                ]
-            })
-            .collect();
-        self.narrator.command(
-            "syncline failures groups",
-            &table(["GROUP", "COUNT", "MAP", "CODE", "FOR EXAMPLE"], rows),
-        );
+        self.narrator.command(&["failures", "groups"]).await?;
         let count = self
             .operations()
             .count_failures(&FailureFilter::unresolved())
@@ -202,7 +158,7 @@ impl Story<'_> {
     async fn repair(&mut self) -> Result<(), CliError> {
         self.narrator.chapter("Repair").await;
         self.mend_at_the_source().await?;
-        self.narrator.say("Where the source will not change, the kept record can be corrected, one or a whole group:");
+        self.narrator.then("Where the source will not change, the kept record can be corrected, one or a whole group:");
         let filter = FailureFilter::unresolved();
         for group in self.operations().failure_groups(&filter, 10).await? {
             let patch = match group.code.as_str() {
@@ -210,39 +166,23 @@ impl Story<'_> {
                 "too-long" => r#"[{"op":"replace","path":"/Email","value":null}]"#,
                 _ => continue,
             };
-            let edit = Edit::patch(patch).map_err(CliError::other)?;
-            let of_group = FailureFilter {
-                fingerprint: Some(group.group.clone()),
-                ..filter.clone()
-            };
-            let corrected = self
-                .operations()
-                .edit_failures(&Selection::Matching(of_group), &edit)
+            let group = group.group.to_string();
+            self.narrator
+                .command(&["failures", "edit", "--group", &group, "--patch", patch])
                 .await?;
-            let command = format!(
-                "syncline failures edit --group {} --patch '{patch}'",
-                group.group
-            );
-            self.narrator.command(
-                &command,
-                &format!("{} corrected", count(corrected.count, "failure")),
-            );
         }
-        let sent = self
-            .operations()
-            .retry_failures(&Selection::Matching(filter.clone()))
-            .await?;
-        self.wait("every failure to end", async || {
-            Ok(self.operations().count_failures(&filter).await? == 0)
-        })
-        .await?;
-        self.narrator.command(
-            "syncline failures retry --all",
-            &format!("{0} failures sent round again: {0} landed", sent.len()),
-        );
         self.narrator
-            .command("syncline failures list", "no failures");
-        self.narrator.say(
+            .command(&["failures", "retry", "--all"])
+            .await?;
+        self.narrator.command(&["failures", "list"]).await?;
+        let left = self.operations().count_failures(&filter).await?;
+        if left > 0 {
+            return Err(CliError::Other(format!(
+                "{} are left",
+                count(left, "failure")
+            )));
+        }
+        self.narrator.then(
             "Only those were sent again; nothing was read a second time. Every correction is in",
         );
         self.narrator
@@ -270,34 +210,13 @@ impl Story<'_> {
             };
             self.crm.write(set, &key, &better);
         }
-        self.show_pull().await
-    }
-
-    async fn show_pull(&self) -> Result<(), CliError> {
-        let pulled = pull_and_wait(self.operations(), &self.maps).await?;
-        let lines: Vec<String> = pulled
-            .iter()
-            .map(|one| format!("{}: {}", one.map, count(one.changes, "change")))
-            .collect();
-        self.narrator.command("syncline pull", &lines.join("\n"));
-        Ok(())
+        self.narrator.command(&["pull"]).await
     }
 
     async fn balance(&mut self) -> Result<(), CliError> {
         self.narrator.chapter("The balance").await;
         self.settle().await?;
-        let mut rows: Vec<(String, Books)> = Vec::new();
-        for map in &self.maps {
-            rows.push((
-                map.to_string(),
-                self.operations().balance(map, 0).await?.books,
-            ));
-        }
-        self.narrator
-            .command("syncline balance", &books_table(&rows));
-        if !rows.iter().all(|(_, books)| books.balanced()) {
-            return Err(CliError::Other("the books do not balance".into()));
-        }
+        self.narrator.command(&["balance"]).await?;
         for (map, set) in [
             ("accounts", Set::Accounts),
             ("contacts", Set::Contacts),
@@ -306,11 +225,14 @@ impl Story<'_> {
             self.compare(map, set).await?;
         }
         self.narrator
-            .say("Every record of the CRM is in the warehouse, compared by key and version.");
+            .then("Every record of the CRM is in the warehouse, compared by key and version.");
         self.narrator.say(format!(
             "Look for yourself: sqlite3 {}/warehouse.db 'select * from orders limit 5'",
             self.folder.display()
         ));
+        self.narrator.say(
+            "The CRM ends with the demo. What it has left can be looked at with the same commands.",
+        );
         Ok(())
     }
 
