@@ -62,7 +62,7 @@ impl Apply {
         items: Vec<Item>,
         reason: String,
     ) -> Vec<String> {
-        tracing::error!(map.name = %map, "map `{map}` is stopped: {reason}");
+        tracing::error!(map.name = %map, "map `{map}` is broken: {reason}");
         if self.definition.maps.contains_key(map) {
             // An error means that it is stopped already, or that the store is down: then the
             // packs come back and find it so.

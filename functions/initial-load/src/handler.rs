@@ -146,7 +146,7 @@ impl InitialLoad {
                 self.send(&job, wait).await
             }
             error => {
-                tracing::error!(map.name = %map, "the load of map `{map}` is stopped: {error}");
+                tracing::error!(map.name = %map, "the load of map `{map}` has broken it: {error}");
                 let reason = format!("its load: {error}");
                 self.forget_trouble(&map).await;
                 // An error means that a person has paused it already.

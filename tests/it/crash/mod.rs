@@ -42,7 +42,13 @@ const STEPS: [(&str, u32); 26] = [
 ];
 
 /// Steps at which the process is killed once more while it writes to a PostgreSQL server.
-const ON_SERVER: [(&str, u32); 3] = [("apply.written", 1), ("load.begun", 1), ("load.keyed", 1)];
+const ON_SERVER: [(&str, u32); 5] = [
+    ("apply.written", 1),
+    ("load.begun", 1),
+    ("load.keyed", 1),
+    ("target.commit", 1),
+    ("target.committed", 1),
+];
 
 /// Steps that only a target passes that is called for each row.
 const AT_ENDPOINT: [&str; 4] = ["apply.written", "http.called", "http.claimed", "load.sent"];

@@ -96,7 +96,9 @@ pub(crate) async fn write(
             guarded::write(db, &sql, batch, state).await?
         }
     };
+    ports::crash_point("target.commit");
     db.client.batch_execute("COMMIT").await?;
+    ports::crash_point("target.committed");
     Ok(outcomes)
 }
 
