@@ -192,13 +192,12 @@ impl Content {
     /// After all changes.
     pub(crate) fn changed(rows: usize) -> Self {
         let first = Self::first(rows);
-        let before: i64 = all(rows)
-            .enumerate()
-            .filter(|(at, _)| at % 100 == 50)
-            .map(|(_, customer)| customer.limit)
-            .sum();
+        let some = all(rows).enumerate().filter(|(at, _)| at % 100 == 50);
+        let (old, before) = some.fold((0, 0), |(count, sum), (_, customer)| {
+            (count + 1, sum + customer.limit)
+        });
         let changes = changes(rows);
-        let new = changes.iter().filter(|one| one.number >= 5_000_000).count();
+        let new = changes.len() - old;
         let after: i64 = changes.iter().map(|customer| customer.limit).sum();
         Self {
             rows: first.rows + i64::try_from(new).unwrap_or(0),

@@ -33,6 +33,8 @@ use crate::{
 pub(crate) const SECRET: &str = "whsec_c3luY2xpbmUtYmVuY2gtc2VjcmV0LTAwMDAx";
 
 const CONNECTIONS: usize = 64;
+/// Half of the target's rate, in events per second.
+const HALF: f64 = 7_500.0;
 const SPAN: Duration = Duration::from_secs(6);
 
 pub(crate) fn free_address() -> io::Result<SocketAddr> {
@@ -131,11 +133,12 @@ async fn storm(
             let mut took = Vec::new();
             let mut beat = pause.map(tokio::time::interval);
             while started.elapsed() < SPAN {
-                if let Some(beat) = &mut beat {
-                    beat.tick().await;
-                }
+                // A beat that comes late counts from when it should have come.
+                let sent = match &mut beat {
+                    Some(beat) => beat.tick().await.into_std(),
+                    None => Instant::now(),
+                };
                 let number = numbers.fetch_add(1, Ordering::Relaxed);
-                let sent = Instant::now();
                 post(&mut sender, to, number).await?;
                 took.push(sent.elapsed().as_secs_f64() * 1_000.0);
             }
@@ -278,12 +281,12 @@ pub(crate) async fn measure() -> io::Result<()> {
         sent(),
         process_cpu(up.id()) - cpu
     ));
-    let (half, took) = storm(listen, &numbers, Some(7_500.0)).await?;
+    let (half, took) = storm(listen, &numbers, Some(HALF)).await?;
     line(
         "at half the target's rate",
         "events/s",
         &[half],
-        Target::None,
+        Target::AtLeast(HALF * 0.99),
     );
     show("  99 % answered within", &took, 99, Target::AtMost(25.0));
     arrived(&warehouse, before + sent()).await.map(|_| ())

@@ -186,7 +186,7 @@ fn configure(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "synchronous", "full")?;
     db.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     db.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-    db.pragma_update(None, "cache_size", -8 * 1024)?;
+    db.pragma_update(None, "cache_size", -4 * 1024)?;
     db.set_prepared_statement_cache_capacity(128);
     Ok(())
 }
