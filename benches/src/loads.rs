@@ -177,6 +177,16 @@ pub(crate) async fn measure(into: Into, rows: usize, times: usize) -> io::Result
         .fold(f64::INFINITY, f64::min))
 }
 
+/// What a load and a re-load should do, in rows per second of processor time. A small load is
+/// mostly its beginning and its end.
+fn targets(into: &Into, rows: usize) -> (Target, Target) {
+    match into {
+        _ if rows < 1_000_000 => (Target::None, Target::None),
+        Into::Postgres(_) => (Target::AtLeast(100_000.0), Target::AtLeast(80_000.0)),
+        Into::Sqlite => (Target::AtLeast(200_000.0), Target::None),
+    }
+}
+
 fn report(into: &Into, rows: usize, costs: &Costs) {
     heading(&format!(
         "{} customers, OData → {}",
@@ -187,16 +197,7 @@ fn report(into: &Into, rows: usize, costs: &Costs) {
         costs.iter().map(|cost| rate(rows, cost.cpu())).collect()
     };
     let walls = |costs: &[Cost]| -> Vec<f64> { costs.iter().map(|cost| cost.wall).collect() };
-    let (load, reload) = match into {
-        Into::Postgres(_) => (100_000.0, Target::AtLeast(80_000.0)),
-        Into::Sqlite => (200_000.0, Target::None),
-    };
-    // The targets are for a million rows: a small load is mostly its beginning and its end.
-    let load = if rows < 1_000_000 {
-        Target::None
-    } else {
-        Target::AtLeast(load)
-    };
+    let (load, reload) = targets(into, rows);
     line(
         "first load, client and server",
         "rows/CPU-s",
