@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use local::deliver_visible;
 use model::MapState;
 use ports::Consumer;
 use sample_crm::Set;
 use serde_json::json;
 
 use crate::support::{
-    Deployment, Project, assert_equal, crm, name, notify, orders, send, small_crm,
+    Deployment, Project, assert_equal, crm, differences_of, name, notify, orders, send, small_crm,
 };
 
 /// The message with which a function asks for something to be done.
@@ -187,5 +188,58 @@ async fn old_news_of_a_row_does_not_hide_from_a_load_that_it_is_gone() {
     assert!(answer.batch_item_failures.is_empty(), "{answer:?}");
     deployment.run_dry().await;
     assert_equal(&crm, &deployment.project.warehouse());
+    deployment.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_slow_target_keeps_no_other_one_waiting_and_gets_all_in_the_end() {
+    let crm = small_crm().await;
+    let mut deployment = Deployment::open(Project::demo(&crm.url()));
+    deployment.load_all().await;
+    let switch = deployment.switch_targets(&["accounts"]);
+    switch.slow(&deployment.clock, Duration::from_secs(4));
+    for key in crm.keys(Set::Accounts) {
+        crm.write(Set::Accounts, &key, &json!({ "Name": "slowly" }));
+        notify(&deployment, &crm, Set::Accounts, &key).await;
+    }
+    let key = crm.keys(Set::Orders)[0].clone();
+    crm.write(Set::Orders, &key, &json!({ "Status": "told" }));
+    notify(&deployment, &crm, Set::Orders, &key).await;
+    // One invocation takes all of it, and ends although most of it is not done.
+    deliver_visible(&deployment.home).await;
+    assert!(switch.calls() <= 3, "{} calls", switch.calls());
+    assert!(differences_of(Set::Orders, &crm, &deployment.project.warehouse()).is_empty());
+    deployment.run_dry().await;
+    assert_equal(&crm, &deployment.project.warehouse());
+    assert_eq!(deployment.failures("accounts").await, []);
+    deployment.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_pull_whose_time_is_up_goes_on_in_another_invocation() {
+    let crm = small_crm().await;
+    let text = orders(
+        &crm.url(),
+        "pull: { every: 5m }",
+        "pull: { every: 5m, page_size: 3 }",
+    );
+    let deployment = Deployment::open(Project::new(&text));
+    deployment.load_all().await;
+    for key in crm.keys(Set::Orders) {
+        crm.write(Set::Orders, &key, &json!({ "Status": "changed" }));
+    }
+    let pages = crm.pages_served(Set::Orders);
+    let pull = job(&model::PullJob::Pull {
+        wanted: true,
+        map: name("orders"),
+    });
+    let over = deployment.home.clock.now();
+    let answer = deployment.home.functions.pull.handle(pull, over).await;
+    assert!(answer.batch_item_failures.is_empty(), "{answer:?}");
+    assert_eq!(crm.pages_served(Set::Orders), pages + 1, "time is up");
+    deployment.settle().await;
+    assert!(crm.pages_served(Set::Orders) >= pages + 7);
+    let changed = "SELECT count(*) FROM orders WHERE status = 'changed'";
+    assert_eq!(deployment.query(changed), [["20"]]);
     deployment.assert_balanced().await;
 }

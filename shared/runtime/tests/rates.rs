@@ -47,3 +47,30 @@ async fn every_lane_gets_its_turn_at_every_rate() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_live_change_does_not_wait_for_a_load_that_takes_all_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+    let store = Store::open(folder.path(), Arc::clone(&clock)).unwrap();
+    let rates = Rates::new(Arc::new(store), Arc::clone(&clock));
+    let connection = ConnectionName::new("crm").unwrap();
+    let rate = Rate { per_second: 10.0 };
+    let take = async |lane| rates.take(&connection, rate, lane).await.unwrap();
+    let (mut loads, mut retries) = (0, 0);
+    for _ in 0..100 {
+        while take(Lane::Load).await.is_none() {
+            loads += 1;
+        }
+        while take(Lane::Retry).await.is_none() {
+            retries += 1;
+        }
+        assert_eq!(
+            take(Lane::Live).await,
+            None,
+            "after {loads} and {retries} calls"
+        );
+        clock.sleep(Duration::from_millis(200)).await;
+    }
+    assert!(loads >= 5 && retries > 50, "{loads} {retries}");
+}

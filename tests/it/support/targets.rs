@@ -1,8 +1,11 @@
 //! Targets that a test can take away.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use apply::Apply;
@@ -11,21 +14,28 @@ use initial_load::InitialLoad;
 use model::{LoadMode, MapName, Rows, Value};
 use ports::{
     LoadEnd, RowOutcome, Source, Sweep, Systems, SystemsError, TableSchema, TableSpec, Target,
-    TargetError, TargetRow, WriteBatch,
+    TargetError, TargetRow, WriteBatch, testing::ManualClock,
 };
 
 use super::Deployment;
 
-/// Whether a system is there, and how often it was called.
+/// Whether a system is there, how long it takes, and how often it was called.
 #[derive(Debug, Default)]
 pub(crate) struct Switch {
     down: AtomicBool,
     calls: AtomicUsize,
+    slow: OnceLock<(Arc<ManualClock>, Duration)>,
 }
 
 impl Switch {
     pub(crate) fn turn(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Lets every call take this long, and takes one row at a time from now on.
+    pub(crate) fn slow(&self, clock: &Arc<ManualClock>, time: Duration) {
+        let slow = self.slow.set((Arc::clone(clock), time));
+        slow.expect("it is not slow yet");
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -34,6 +44,9 @@ impl Switch {
 
     fn call(&self) -> Result<(), TargetError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        if let Some((clock, time)) = self.slow.get() {
+            clock.advance(*time);
+        }
         if !self.down.load(Ordering::SeqCst) {
             return Ok(());
         }
@@ -167,6 +180,13 @@ impl Target for Switched {
     async fn end_load(&self, table: &TableSpec, generation: u32) -> Result<(), TargetError> {
         self.switch.call()?;
         self.target.end_load(table, generation).await
+    }
+
+    fn rows_at_once(&self) -> usize {
+        self.switch
+            .slow
+            .get()
+            .map_or(self.target.rows_at_once(), |_| 1)
     }
 
     async fn write(
