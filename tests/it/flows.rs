@@ -243,6 +243,15 @@ async fn a_paused_map_keeps_what_comes_and_goes_on_where_it_was() {
     deployment.settle().await;
     let status = operations.map_status(&name("accounts")).await.unwrap();
     assert_eq!((status.state, status.parked.packs), (MapState::Paused, 40));
+    let trace = operations.trace(&name("accounts"), &key).await.unwrap();
+    assert!(
+        trace.parked.len() == 40 && trace.answer.contains("the map is paused"),
+        "{}",
+        trace.answer
+    );
+    let other = crm.keys(Set::Accounts)[1].clone();
+    let trace = operations.trace(&name("accounts"), &other).await.unwrap();
+    assert!(trace.parked.is_empty() && trace.answer.starts_with("It is in the target"));
     assert_eq!(status.books.in_flight, 40, "what is parked is on its way");
     let paused: Vec<String> = differences(&crm, &deployment.project.warehouse());
     assert!(

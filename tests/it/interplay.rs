@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use local::deliver_visible;
 use model::MapState;
-use ports::Consumer;
+use ports::{Consumer, Outgoing, Queue};
 use sample_crm::Set;
 use serde_json::json;
 
@@ -242,4 +242,20 @@ async fn a_pull_whose_time_is_up_goes_on_in_another_invocation() {
     let changed = "SELECT count(*) FROM orders WHERE status = 'changed'";
     assert_eq!(deployment.query(changed), [["20"]]);
     deployment.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn reports_that_come_within_the_batch_window_are_delivered_together() {
+    let crm = small_crm().await;
+    let deployment = Deployment::open(Project::demo(&crm.url()));
+    let queue = model::QueueName::Failures;
+    let report = |delay: u64| Outgoing {
+        delay: Duration::from_millis(delay),
+        ..Outgoing::new("no report".into())
+    };
+    let store = &deployment.home.store;
+    let reports = vec![report(0), report(40), report(500)];
+    store.send(queue, reports).await.unwrap();
+    assert_eq!(deliver_visible(&deployment.home).await, 2);
+    assert_eq!(deliver_visible(&deployment.home).await, 0);
 }

@@ -174,12 +174,30 @@ fn batch_size(queue: QueueName) -> usize {
     }
 }
 
+/// How long messages are gathered once there is one, unless there are enough sooner: the batch
+/// window of an event-source mapping. Reports of failures are written together; all else is
+/// wanted at once, and what comes while a function works is gathered anyway.
+fn batch_window(queue: QueueName) -> Duration {
+    match queue {
+        QueueName::Failures => Duration::from_millis(50),
+        _ => Duration::ZERO,
+    }
+}
+
 async fn receive(home: &Home, queue: QueueName) -> Vec<Received> {
-    match home
-        .store
-        .receive(queue, batch_size(queue), VISIBILITY)
-        .await
-    {
+    let most = batch_size(queue);
+    let mut messages = receive_some(home, queue, most).await;
+    let window = batch_window(queue);
+    if !messages.is_empty() && messages.len() < most && !window.is_zero() {
+        home.clock.sleep(window).await;
+        let left = most - messages.len();
+        messages.extend(receive_some(home, queue, left).await);
+    }
+    messages
+}
+
+async fn receive_some(home: &Home, queue: QueueName, most: usize) -> Vec<Received> {
+    match home.store.receive(queue, most, VISIBILITY).await {
         Ok(messages) => messages,
         Err(error) => {
             tracing::error!("{error}");

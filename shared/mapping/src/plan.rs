@@ -207,6 +207,17 @@ impl Plan {
         &self.table
     }
 
+    /// The source's value that a value of a target column stands for, through the column's value
+    /// map: the way back. `None` where there is no map or no such value, or where several of the
+    /// source become this one and nobody can tell which it was.
+    #[must_use]
+    pub fn source_value(&self, column: usize, value: &Value<'_>) -> Option<&str> {
+        let values = self.columns.get(column)?.values.as_ref()?;
+        let mut found = values.iter().filter(|(_, to)| *to == value);
+        let (from, _) = found.next()?;
+        found.next().is_none().then_some(from)
+    }
+
     /// The source fields it reads; `None` when it needs whole records.
     #[must_use]
     pub fn reads(&self) -> Option<Vec<&str>> {

@@ -111,6 +111,20 @@ fn a_record_becomes_a_row() {
 }
 
 #[test]
+fn a_value_map_leads_back_where_it_can() {
+    let fields =
+        "      country: { from: Country, values: { Germany: DE, Deutschland: DE, France: FR } }
+      open: { from: State, type: boolean, values: { active: true, inactive: false } }
+      name: Name";
+    let plan = plan(fields, "");
+    assert_eq!(plan.source_value(1, &text("FR")), Some("France"));
+    assert_eq!(plan.source_value(1, &text("DE")), None, "it may be either");
+    assert_eq!(plan.source_value(1, &text("IT")), None);
+    assert_eq!(plan.source_value(2, &Value::Bool(false)), Some("inactive"));
+    assert_eq!(plan.source_value(3, &text("Germany")), None);
+}
+
+#[test]
 fn null_missing_and_unknown_are_three_things() {
     let plan = plan(FIELDS, "");
     let raw = r#"{"Id":"A-1","Name":null,"Address":{"City":null},"Country":"Narnia","Phone":null,"ModifiedAt":"1"}"#;

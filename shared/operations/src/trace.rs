@@ -1,5 +1,6 @@
 //! Where is my record?
 
+use jiff::Timestamp;
 use mapping::{Mapped, Scratch};
 use model::{Change, FailureStatus, MapName, MapState, Op, Rows, Value, Version};
 use ports::FailureFilter;
@@ -22,6 +23,8 @@ pub struct Trace {
     pub source: Sighting,
     /// At the target.
     pub target: Sighting,
+    /// When news of it came that is kept because its map may not be applied, the oldest first.
+    pub parked: Vec<Timestamp>,
     /// Its failures, those that ask for something first.
     pub failures: Vec<FailureView>,
 }
@@ -50,6 +53,8 @@ impl Sighting {
 
 /// Failures that are shown of one record.
 const FAILURES: usize = 20;
+/// Parked packs that are looked into for one record.
+const PARKED: usize = 2_000;
 
 impl Operations {
     /// Looks for a record at the source, on the way, and at the target.
@@ -62,7 +67,14 @@ impl Operations {
         let key = mapping::key_text(&cells);
         let failures = self.failures_of(map, &key).await?;
         let in_flight = self.ledger.books(map).await?.in_flight;
-        let answer = answer(&source, &target, &failures, state.state, in_flight);
+        let is_it = |change: &Change| plan.key_of(change).as_deref() == Some(&key);
+        let parked = self.parking.find(map, PARKED, is_it).await?;
+        let answer = match (parked.first(), state.state) {
+            (Some(since), at) if failures.iter().all(|one| !one.status.is_unresolved()) => format!(
+                "News of it has been kept since {since:.0}: the map is {at}. It is applied, in order, when the map goes on."
+            ),
+            _ => answer(&source, &target, &failures, state.state, in_flight),
+        };
         Ok(Trace {
             map: map.clone(),
             key,
@@ -70,6 +82,7 @@ impl Operations {
             state: state.state,
             source,
             target,
+            parked,
             failures,
         })
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{Lane, MapName, PackHead, decode_pack, encode_pack};
+use jiff::Timestamp;
+use model::{Change, Lane, MapName, PackHead, decode_pack, encode_pack};
 use ports::{Blobs, StoreError};
 
 use crate::{Outbox, OutboxError};
@@ -71,6 +72,31 @@ impl Parking {
             after = Some(format!("parked/{map}0"));
             maps.extend(MapName::new(map).ok());
         }
+    }
+
+    /// When packs were made that are parked for a map and hold a change that `wanted` knows, the
+    /// oldest first. At most `packs` are looked into.
+    pub async fn find(
+        &self,
+        map: &MapName,
+        packs: usize,
+        wanted: impl Fn(&Change) -> bool,
+    ) -> Result<Vec<Timestamp>, StoreError> {
+        let mut made = Vec::new();
+        for name in self.blobs.list(&prefix(map), None, packs).await? {
+            let Some(bytes) = self.blobs.get(&name).await? else {
+                continue;
+            };
+            // One that cannot be read is for `release` to complain of.
+            let pack = std::str::from_utf8(&bytes)
+                .ok()
+                .and_then(|body| decode_pack(body).ok());
+            if let Some(pack) = pack.filter(|pack| pack.changes.iter().any(&wanted)) {
+                made.push(pack.head.created);
+            }
+        }
+        made.sort_unstable();
+        Ok(made)
     }
 
     /// Sends the oldest packs parked for a lane of a map on their way again; says whether there

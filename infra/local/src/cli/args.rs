@@ -152,7 +152,7 @@ pub(crate) enum Command {
     /// sentence: syncline trace orders 100001
     ///
     /// With --json: `{ map, key, answer, state, source: { exists, version, record, error }, target,
-    /// failures }`
+    /// parked, failures }`
     Trace(TraceArgs),
     /// Follow what happens
     ///

@@ -193,6 +193,10 @@ pub(super) async fn trace(context: &Context, args: &TraceArgs) -> Result<(), Cli
     };
     show("source", &trace.source);
     show("target", &trace.target);
+    if !trace.parked.is_empty() {
+        let news = count(trace.parked.len() as u64, "pack");
+        line(format!("\nkept: {news} with news of it"));
+    }
     for failure in &trace.failures {
         line(format!(
             "\nfailure {} ({}, {}): {}",
