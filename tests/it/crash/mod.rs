@@ -6,13 +6,20 @@ mod endpoint;
 mod process;
 mod story;
 
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 
 use story::Chain;
 
+use crate::support::package;
+
 /// Every place at which the code marks a step between two durable writes, and how far the next
 /// kill of a chain lies behind the last one: commits are many, so some are passed over.
-const STEPS: [(&str, u32); 26] = [
+const STEPS: [(&str, u32); 27] = [
     ("apply.parked", 1),
     ("apply.reported", 1),
     ("apply.settled", 1),
@@ -35,6 +42,7 @@ const STEPS: [(&str, u32); 26] = [
     ("retry.marked", 1),
     ("retry.sent", 1),
     ("retry.stored", 1),
+    ("retry.unpacked", 1),
     ("store.commit", 5),
     ("store.committed", 5),
     ("target.commit", 1),
@@ -89,4 +97,38 @@ async fn kills_at_every_step_lose_nothing_and_double_nothing() {
     let never: Vec<_> = told.iter().filter(|(_, kills)| *kills == 0).collect();
     assert!(never.is_empty(), "never reached: {never:?}");
     assert!(all >= ENOUGH, "only {all} kills");
+}
+
+/// All files of Rust below a folder.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn no_step_in_the_code_is_left_out() {
+    let mut files = Vec::new();
+    for part in ["functions", "shared", "infra"] {
+        sources(&package().join("..").join(part), &mut files);
+    }
+    let mut marked = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a text");
+        let steps = text.split("crash_point(\"").skip(1);
+        marked.extend(steps.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+    }
+    let killed: BTreeSet<String> = STEPS
+        .iter()
+        .chain(&ON_SERVER)
+        .map(|(step, _)| *step)
+        .chain(AT_ENDPOINT)
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(marked, killed);
 }

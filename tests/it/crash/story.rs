@@ -2,9 +2,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use local::Home;
-use model::{Fingerprint, MapName, MapState};
+use model::{
+    Change, Fingerprint, MapName, MapState, Op, Origin, PackHead, PackId, QueueName, RunId,
+    encode_pack,
+};
 use operations::{Edit, Selection};
-use ports::{Clock, FailureFilter, SystemClock};
+use ports::{Clock, FailureFilter, Outgoing, PackEntry, Queue, SystemClock};
 use sample_crm::{SampleCrm, Set};
 use serde_json::{Value, json};
 use test_postgres::TestDatabase;
@@ -194,6 +197,7 @@ impl Scene<'_> {
             }
             Chapter::Live => {
                 self.change_some("live");
+                self.send_unreadable().await;
                 for map in self.maps() {
                     operations.pull(&map).await.expect("asked");
                 }
@@ -216,6 +220,42 @@ impl Scene<'_> {
         }
     }
 
+    /// News of an account in a message that no version of today can read.
+    async fn send_unreadable(&self) {
+        let accounts = name("accounts");
+        let key = self.crm.keys(Set::Accounts)[1].clone();
+        let row = self.crm.row(Set::Accounts, &key).expect("an account");
+        let now = self.home.clock.now();
+        let head = PackHead {
+            id: PackId::from_uuid(self.home.clock.new_id()),
+            run: RunId::live(&accounts),
+            map: accounts,
+            origin: Origin::Webhook,
+            generation: 0,
+            created: now,
+            trace: None,
+        };
+        let change = Change {
+            op: Op::Upsert,
+            observed: now.as_microsecond(),
+            raw: row.to_string().into(),
+            failure: None,
+        };
+        let pack = encode_pack(head, &[change]);
+        let message = Outgoing {
+            group: Some(pack.head.map.clone()),
+            pack: Some(PackEntry {
+                id: pack.head.id,
+                map: pack.head.map.clone(),
+                run: pack.head.run,
+                count: pack.count,
+            }),
+            ..Outgoing::new(pack.body.replace("pack.v1", "pack.v9"))
+        };
+        let sent = self.home.store.send(QueueName::Live, vec![message]);
+        sent.await.expect("sent");
+    }
+
     fn change_some(&self, text: &str) {
         for key in self.crm.keys(Set::Accounts).iter().step_by(9) {
             let changes = json!({ "Name": format!("{text} {key}"), "CreditLimit": 1_000 });
@@ -235,6 +275,7 @@ impl Scene<'_> {
                 "too-long" => json!({ "Email": "short@example.com" }),
                 "precision-loss" => json!({ "Total": 1_234.57 }),
                 "required-null" => json!({ "Name": "Corrected Ltd" }),
+                "unreadable-message" => json!({ "type": "pack.v1" }),
                 // Kills that come thick and fast can accuse an innocent record: it is kept
                 // like any other failure, and sending it again is all it needs.
                 "poison" => continue,
@@ -269,7 +310,8 @@ impl Scene<'_> {
                 "contacts" => Set::Contacts,
                 _ => Set::Orders,
             };
-            let key = failure.key.expect("a key");
+            // A message that could not be read has none.
+            let Some(key) = failure.key else { continue };
             if self.crm.row(set, &key).is_some() {
                 self.crm.write(set, &key, merge);
             }
