@@ -63,10 +63,14 @@ async fn serve(other: &str) -> (String, Seen) {
 
 /// A client with the credentials in a header of its own.
 async fn client(url: &str) -> HttpClient {
+    client_with(url, "{ header: { name: X-Key, value: secret://k } }").await
+}
+
+async fn client_with(url: &str, auth: &str) -> HttpClient {
     let text = format!(
         "connections:
   s: {{ kind: rest, url: \"{url}\" }}
-  c: {{ kind: http, url: \"{url}\", headers: {{ Content-Type: text/x }}, auth: {{ header: {{ name: X-Key, value: secret://k }} }} }}"
+  c: {{ kind: http, url: \"{url}\", headers: {{ Content-Type: text/x }}, auth: {auth} }}"
     );
     let reading = Definition::read(&format!("{text}\n{MAPS}"));
     let definition = reading.definition.expect("a good definition");
@@ -88,6 +92,31 @@ maps:
     to: { stream: c.x, key: id, http: { upsert: { path: /x }, delete: { path: /x } } }
     fields: { id: id }
 ";
+
+/// As RFC 7617 and RFC 6750 have it; the pair in Base64 is `Al Addin:s3cret`.
+#[tokio::test]
+async fn credentials_go_with_every_call() {
+    let (url, seen) = serve("").await;
+    for (auth, header, value) in [
+        (
+            "{ header: { name: X-Key, value: secret://k } }",
+            "x-key",
+            "s3cret",
+        ),
+        ("{ bearer: secret://k }", "authorization", "Bearer s3cret"),
+        (
+            "{ basic: { user: Al Addin, password: secret://k } }",
+            "authorization",
+            "Basic QWwgQWRkaW46czNjcmV0",
+        ),
+    ] {
+        let client = client_with(&url, auth).await;
+        let get = Call::get(client.at("/200").unwrap(), Lane::Live);
+        assert_eq!(client.call(&get).await.unwrap().status, 200);
+        let (_, headers) = seen.lock().unwrap().pop().unwrap();
+        assert_eq!(headers[header], value, "{auth}");
+    }
+}
 
 #[tokio::test]
 async fn a_read_follows_redirections_on_its_host_and_no_others() {
