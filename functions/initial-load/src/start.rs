@@ -65,6 +65,13 @@ impl InitialLoad {
         // The place in the stream comes first: whatever changes from here on is found again
         // from there, wherever the slices were at the time.
         let low_water = source.low_water().await?;
+        // The source may have taken its time. A load that has been overtaken must not empty what
+        // the newer one has brought.
+        if self.states.get(map).await?.generation >= next {
+            return Err(LoadError::Overtaken(format!(
+                "load {next} of map `{map}` has begun"
+            )));
+        }
         let mode = target.begin_load(plan.table(), next).await?;
         ports::crash_point("load.begun");
         let fresh = LoadPlan {

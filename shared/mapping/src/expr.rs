@@ -160,14 +160,12 @@ impl Expression {
             return Ok(value);
         }
         let message = format!(
-            "`{}` gives {value:?}, which is no number: is something divided by zero? Ask first, as in src.n != 0 ? … : null",
+            "`{}` gives something that is no number: is something divided by zero? Ask first, as in src.n != 0 ? … : null",
             self.text
         );
-        Err(Box::new(Cause::new(
-            ErrorClass::Mapping,
-            "expression",
-            message,
-        )))
+        let cause = Cause::new(ErrorClass::Mapping, "expression", message);
+        let value: String = format!("{value:?}").chars().take(80).collect();
+        Err(Box::new(cause.of_value(value)))
     }
 
     fn explain(&self, error: &cel::ExecutionError) -> Box<Cause> {

@@ -111,7 +111,13 @@ impl HttpClient {
             headers.insert(parsed, value);
         }
         // Credentials in an address would be in every message and place that holds one.
-        if let (Some(login), Auth::None) = (login(&base), &connection.auth) {
+        let free = match &connection.auth {
+            Auth::None => true,
+            // A door before the service may want a login as well.
+            Auth::Header { name, .. } => !name.eq_ignore_ascii_case(AUTHORIZATION.as_str()),
+            Auth::Basic { .. } | Auth::Bearer { .. } | Auth::OAuth2(_) => false,
+        };
+        if let Some(login) = login(&base).filter(|_| free) {
             headers.entry(AUTHORIZATION).or_insert(login?);
         }
         let base = without_login(base);

@@ -231,14 +231,11 @@ impl Refusal<'_> {
     /// Why it concerns one row; `None` when it concerns the whole batch.
     pub(crate) fn cause(&self) -> Option<Cause> {
         let (class, name) = kind_of_row(self.code)?;
-        let mut message = format!("the target refuses the row: {}", self.message);
+        let message = format!("the target refuses the row: {}", self.message);
         // Of the other kinds the detail is the whole row, with values that are nobody's business.
         let detail = self
             .detail
             .filter(|_| matches!(class, ErrorClass::Reference | ErrorClass::Conflict));
-        if let Some(detail) = detail {
-            message = format!("{message}: {detail}");
-        }
         let mut cause = Cause::new(class, name, message);
         cause.field = self
             .column
@@ -246,6 +243,7 @@ impl Refusal<'_> {
             .or_else(|| key_column(detail?));
         cause.chain = std::iter::once(format!("{} ({})", self.message, self.code))
             .chain(self.constraint.map(str::to_owned))
+            .chain(detail.map(str::to_owned))
             .collect();
         Some(cause)
     }

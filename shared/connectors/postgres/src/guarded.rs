@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use model::{Cause, Value, Version};
 use ports::{
     RowOp, RowOutcome, Seen, TargetRow, WriteBatch,
@@ -398,7 +398,10 @@ impl Writing<'_, '_> {
         let done = statements
             .iter()
             .map(|(statement, chosen)| client.execute_raw(statement, [&chosen.0]));
-        try_join_all(done).await?;
+        // In their order: what comes after a statement that was refused only says so.
+        for done in join_all(done).await {
+            done?;
+        }
         Ok(())
     }
 }
