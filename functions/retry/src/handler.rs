@@ -68,7 +68,8 @@ type Group = (MapName, RunId, Origin, u32, Option<TraceId>);
 impl Retry {
     /// Takes in what `apply` reports: messages of the queue `failures`.
     pub async fn handle_reports(&self, event: SqsEvent) -> SqsBatchResponse {
-        runtime::each_message(event, AT_ONCE, |message| self.report(message)).await
+        // One after the other: two that tell of one record at once would not know of each other.
+        runtime::each_message(event, 1, |message| self.report(message)).await
     }
 
     /// Takes in dead letters: messages of the queue `dead`.

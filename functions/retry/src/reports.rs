@@ -1,8 +1,12 @@
 //! What `apply` reports.
 
+use std::collections::HashMap;
+
 use aws_lambda_events::sqs::SqsMessage;
 use jiff::Timestamp;
-use model::{Failure, FailureId, FailureReport, FailureStatus, Outcome, Resolution, Resolved};
+use model::{
+    Failure, FailureId, FailureReport, FailureStatus, MapName, Outcome, Resolution, Resolved,
+};
 use ports::{CheckpointError, FailureFilter, Stored};
 
 use crate::{Retry, RetryError};
@@ -56,10 +60,23 @@ impl Retry {
 
     async fn failed(&self, failures: Vec<Failure>) -> Result<(), RetryError> {
         let mut first: Vec<Failure> = Vec::with_capacity(failures.len());
+        let mut places: HashMap<(&MapName, String), usize> = HashMap::new();
         for failure in &failures {
-            first.push(match self.twin(failure).await? {
-                Some(twin) => said_before(failure, twin),
-                None => self.scheduled(failure.clone()),
+            let news = (&failure.map, failure.news());
+            if let Some(place) = places.get(&news) {
+                // It is said twice in one report.
+                let known = &mut first[*place];
+                known.observed = known.observed.max(failure.observed);
+                let again = said_before(failure, known.id);
+                first.push(again);
+                continue;
+            }
+            let twin = self.twin(failure).await?;
+            first.push(if let Some(twin) = twin {
+                said_before(failure, twin)
+            } else {
+                places.insert(news, first.len());
+                self.scheduled(failure.clone())
             });
         }
         let new = self.failures.put_new(&first).await?;

@@ -313,7 +313,7 @@ const METADATA: &str = r#"<?xml version="1.0" encoding="utf-8"?>
     <Property Name="Name" Type="Edm.String"/>
     <Property Name="ParentAccountId" Type="Edm.Guid"/>
     <Property Name="Country" Type="Edm.String"/>
-    <Property Name="CreditLimit" Type="Edm.Decimal" Precision="18" Scale="2"/>
+    <Property Name="CreditLimit" Type="Edm.Decimal" Precision="15" Scale="2"/>
     <Property Name="Address" Type="Crm.Address"/>
     <Property Name="CreatedAt" Type="Edm.DateTimeOffset"/>
     <Property Name="ModifiedAt" Type="Edm.DateTimeOffset"/>
