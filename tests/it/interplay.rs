@@ -1,11 +1,11 @@
 //! What one part of a deployment does while another is in the middle of something.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use local::deliver_visible;
-use model::MapState;
-use ports::{Consumer, Outgoing, Queue};
+use model::{LoadPlan, LoadStatus, MapEvent, MapState};
+use ports::{CheckpointsExt, Consumer, Outgoing, Queue};
 use sample_crm::Set;
 use serde_json::json;
 
@@ -209,6 +209,15 @@ async fn a_slow_target_keeps_no_other_one_waiting_and_gets_all_in_the_end() {
     deliver_visible(&deployment.home).await;
     assert!(switch.calls() <= 3, "{} calls", switch.calls());
     assert!(differences_of(Set::Orders, &crm, &deployment.project.warehouse()).is_empty());
+    for _ in 0..5 {
+        deliver_visible(&deployment.home).await;
+    }
+    // What nobody has begun with does not count as tried.
+    let store = &deployment.home.store;
+    let left = store.receive(model::QueueName::Live, 100, Duration::from_secs(1));
+    let left = left.await.unwrap();
+    assert!(left.len() > 5, "{} are left", left.len());
+    assert!(left.iter().all(|message| message.receives == 1), "{left:?}");
     deployment.run_dry().await;
     assert_equal(&crm, &deployment.project.warehouse());
     assert_eq!(deployment.failures("accounts").await, []);
@@ -258,4 +267,152 @@ async fn reports_that_come_within_the_batch_window_are_delivered_together() {
     store.send(queue, reports).await.unwrap();
     assert_eq!(deliver_visible(&deployment.home).await, 2);
     assert_eq!(deliver_visible(&deployment.home).await, 0);
+}
+
+/// Takes all messages out of a queue and throws them away.
+async fn lose(deployment: &Deployment, queue: model::QueueName) {
+    let store = &deployment.home.store;
+    let lost = store.receive(queue, 100, Duration::from_mins(5)).await;
+    let receipts: Vec<String> = lost.unwrap().into_iter().map(|one| one.receipt).collect();
+    store.delete(queue, &receipts).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pull_that_ends_an_older_one_is_followed_by_one_of_its_own() {
+    let crm = small_crm().await;
+    let text = orders(
+        &crm.url(),
+        "pull: { every: 5m }",
+        "pull: { every: 5m, page_size: 3 }",
+    );
+    let deployment = Deployment::open(Project::new(&text));
+    deployment.load_all().await;
+    for key in crm.keys(Set::Orders) {
+        crm.write(Set::Orders, &key, &json!({ "Status": "changed" }));
+    }
+    let pull = job(&model::PullJob::Pull {
+        wanted: false,
+        map: name("orders"),
+    });
+    let over = deployment.home.clock.now();
+    deployment.home.functions.pull.handle(pull, over).await;
+    // Whoever was to go on with it is lost; later somebody asks for a pull.
+    lose(&deployment, model::QueueName::Pulls).await;
+    deployment.clock.advance(Duration::from_secs(10));
+    let asked = deployment.home.clock.now();
+    deployment.clock.advance(Duration::from_secs(1));
+    deployment.pull(&["orders"]).await;
+    deployment.pass(Duration::from_secs(2)).await;
+    let covers = deployment.status("orders").await.pull.covers;
+    assert!(covers > Some(asked), "{covers:?} does not cover {asked}");
+}
+
+#[tokio::test]
+async fn an_end_that_finds_a_load_held_by_the_dead_comes_again() {
+    let crm = small_crm().await;
+    let deployment = Deployment::open(Project::new(&orders(&crm.url(), "", "")));
+    let orders = name("orders");
+    let checkpoints = Arc::clone(&deployment.home.operations.checkpoints);
+    deployment.home.operations.load(&orders).await.unwrap();
+    let key = model::plan_key(&orders, 1);
+    // Somebody takes the lease as soon as all is read, and dies.
+    loop {
+        assert!(
+            deliver_visible(&deployment.home).await > 0,
+            "it never is read"
+        );
+        let stored = checkpoints.load::<LoadPlan>(&key).await.unwrap();
+        let draining = |plan: &LoadPlan| plan.status == LoadStatus::Draining;
+        if let Some(stored) = stored.filter(|stored| draining(&stored.value)) {
+            let until = deployment.home.clock.now() + Duration::from_mins(15);
+            let mut plan = stored.value;
+            plan.lease = plan.lease.take(deployment.home.clock.now(), until).unwrap();
+            checkpoints
+                .store(&key, Some(stored.revision), &plan)
+                .await
+                .unwrap();
+            break;
+        }
+    }
+    for _ in 0..120 {
+        deployment.pass(Duration::from_secs(10)).await;
+    }
+    // No timer looks after loads here: the job itself has to come again.
+    assert_eq!(deployment.state("orders").await, MapState::Running);
+    assert_eq!(deployment.query("SELECT count(*) FROM orders"), [["20"]]);
+}
+
+#[tokio::test]
+async fn two_jobs_that_hand_one_load_over_at_once_break_nothing() {
+    let crm = small_crm().await;
+    let deployment = Deployment::open(Project::new(&orders(&crm.url(), "", "")));
+    deployment.load_all().await;
+    // The next load is done, and whoever ended it died before it handed the map over.
+    let orders = name("orders");
+    let checkpoints = Arc::clone(&deployment.home.operations.checkpoints);
+    let first = model::plan_key(&orders, 1);
+    let stored = checkpoints.load::<LoadPlan>(&first);
+    let plan = LoadPlan {
+        generation: 2,
+        ..stored.await.unwrap().unwrap().value
+    };
+    let key = model::plan_key(&orders, 2);
+    checkpoints.store(&key, None, &plan).await.unwrap();
+    let begun = MapEvent::Load {
+        generation: 2,
+        bulk: false,
+    };
+    let states = &deployment.home.operations.states;
+    states.transition(&orders, begun).await.unwrap();
+    let mut both = job(&model::LoadJob::Finish {
+        map: orders.clone(),
+        generation: 2,
+        ticket: plan.ticket,
+    });
+    both.records.extend(both.records.clone());
+    let deadline = deployment.home.clock.now() + Duration::from_mins(1);
+    let answer = deployment.home.functions.load.handle(both, deadline).await;
+    assert!(answer.batch_item_failures.is_empty(), "{answer:?}");
+    assert_eq!(deployment.state("orders").await, MapState::Resuming);
+    deployment.run_dry().await;
+    assert_eq!(deployment.state("orders").await, MapState::Running);
+}
+
+#[tokio::test]
+async fn a_load_of_an_earlier_version_is_shown_and_never_taken_for_read() {
+    let crm = small_crm().await;
+    let deployment = Deployment::open(Project::new(&orders(&crm.url(), "", "")));
+    deployment.load_all().await;
+    let orders = name("orders");
+    let checkpoints = Arc::clone(&deployment.home.operations.checkpoints);
+    let key = model::plan_key(&orders, 1);
+    let stored = checkpoints.load::<serde_json::Value>(&key).await.unwrap();
+    let stored = stored.unwrap();
+    let mut plan = stored.value;
+    plan.as_object_mut().unwrap().remove("ranges");
+    plan["slices"] = json!(4);
+    plan["error"] = json!(null);
+    let revision = Some(stored.revision);
+    checkpoints.store(&key, revision, &plan).await.unwrap();
+    let load = deployment.status("orders").await.load.unwrap();
+    assert_eq!((load.slices.all, load.slices.done), (1, 1));
+    // One that was under way cannot go on: it would seem to have read everything.
+    plan["generation"] = json!(2);
+    plan["status"] = json!("reading");
+    let key = model::plan_key(&orders, 2);
+    checkpoints.store(&key, None, &plan).await.unwrap();
+    let begun = MapEvent::Load {
+        generation: 2,
+        bulk: false,
+    };
+    let operations = &deployment.home.operations;
+    operations.states.transition(&orders, begun).await.unwrap();
+    deployment.live(Duration::from_secs(30)).await;
+    let status = deployment.status("orders").await;
+    assert_eq!(status.state, MapState::Broken);
+    let reason = status.reason.unwrap();
+    assert!(reason.contains("`syncline load orders`"), "{reason}");
+    assert_eq!(deployment.query("SELECT count(*) FROM orders"), [["20"]]);
+    deployment.load(&["orders"]).await;
+    assert_eq!(deployment.state("orders").await, MapState::Running);
 }

@@ -91,6 +91,8 @@ pub(crate) enum Stop {
     Wait(Duration),
     /// Only a person can help: the map is broken and its packs are parked.
     Broken(String),
+    /// Time is up.
+    Late,
     /// One of Syncline's own stores did not work.
     Store(StoreError),
 }
@@ -205,6 +207,7 @@ impl Apply {
         match stop {
             Stop::Wait(wait) => self.put_off(&map, lane, items, wait).await,
             Stop::Broken(reason) => self.break_map(&map, lane, items, reason).await,
+            Stop::Late => self.give_back(lane, items).await,
             Stop::Store(error) => {
                 tracing::warn!(map.name = %map, "packs of map `{map}` come back: {error}");
                 items.into_iter().map(|item| item.id).collect()
@@ -276,7 +279,7 @@ impl Apply {
         let mut begun = false;
         while let Some(first) = items.first() {
             if begun && self.clock.now() >= deadline {
-                return Err(Stop::Wait(Duration::ZERO));
+                return Err(Stop::Late);
             }
             begun = true;
             if first.receives >= SUSPICIOUS {
@@ -296,22 +299,22 @@ impl Apply {
     }
 
     /// Takes out packs that come once more although they have been settled: applied again they
-    /// could end otherwise, and stand in the books twice.
+    /// could end otherwise, and stand in the books twice. A pack can come again in a message of
+    /// its own, so how often one was received says nothing.
     async fn drop_settled(&self, lane: Lane, items: &mut Vec<Item>) -> Result<(), Stop> {
-        let again = |item: &&Item| lane != Lane::Retry && item.receives > 1;
-        let packs: Vec<PackId> = items
-            .iter()
-            .filter(again)
-            .map(|item| item.pack.head.id)
-            .collect();
-        if packs.is_empty() {
+        // What comes from the failure store is in the books already.
+        if lane == Lane::Retry {
             return Ok(());
         }
+        let packs: Vec<PackId> = items.iter().map(|item| item.pack.head.id).collect();
         let settled = self.ledger.settled(&packs).await?;
         let (done, open): (Vec<Item>, Vec<Item>) = std::mem::take(items)
             .into_iter()
             .partition(|item| settled.contains(&item.pack.head.id));
         *items = open;
+        if done.is_empty() {
+            return Ok(());
+        }
         let blobs: Vec<String> = done.into_iter().filter_map(|item| item.blob).collect();
         Ok(self.outbox.close(&blobs).await?)
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Lane, MAX_RECEIVES, MapEvent, MapName};
+use model::{Lane, MAX_RECEIVES, MapEvent, MapName, encode_pack};
 
 use crate::handler::{Apply, Item, Stop};
 
@@ -50,6 +50,20 @@ impl Apply {
                 tracing::debug!(message.id = %item.id, "a message comes back at its own time: {error}");
             }
             failed.push(item.id);
+        }
+        failed
+    }
+
+    /// Sends packs anew that nobody has begun with. As messages that come back they would be
+    /// counted as tried, and in the end be taken for what breaks the worker.
+    pub(crate) async fn give_back(&self, lane: Lane, items: Vec<Item>) -> Vec<String> {
+        let mut failed = Vec::new();
+        for item in items {
+            let pack = encode_pack(item.pack.head, &item.pack.changes);
+            if let Err(error) = self.outbox.send_packs(lane, vec![pack]).await {
+                tracing::debug!(message.id = %item.id, "a message comes back as it is: {error}");
+                failed.push(item.id);
+            }
         }
         failed
     }

@@ -10,11 +10,14 @@ use model::{
     Value, plan_key, pull_key,
 };
 use ports::{CheckpointsExt, Source, Stored, Target};
+use runtime::TransitionError;
 
 use crate::{InitialLoad, LoadError};
 
 /// How long to wait before looking again whether all has been applied.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How long to wait before looking again whether somebody else has ended it.
+const HELD: Duration = Duration::from_secs(5);
 /// How long a worker may take to end a load: no invocation in the cloud lives longer.
 const LEASE: Duration = Duration::from_mins(15);
 /// Keys per step of a sweep.
@@ -55,22 +58,33 @@ impl InitialLoad {
         if !loading {
             return Ok(());
         }
+        let again = LoadJob::Finish {
+            map: map.clone(),
+            generation,
+            ticket,
+        };
         if self.ledger.in_flight(map, load.run).await? > 0 {
-            let again = LoadJob::Finish {
-                map: map.clone(),
-                generation,
-                ticket,
-            };
             return self.send(&again, LOOK_AGAIN).await;
         }
         let now = self.clock.now();
         let Some(lease) = load.lease.take(now, now + LEASE) else {
-            // Whoever holds it is ending it; if that one dies, `watch` asks again.
-            return Ok(());
+            // Whoever holds it is ending it, or has died over it.
+            return self.send(&again, HELD).await;
         };
-        let load = LoadPlan { lease, ..load };
+        let held = Stored {
+            value: LoadPlan { lease, ..load },
+            revision,
+        };
+        self.end(defined, held).await
+    }
+
+    /// Does what is left of a load whose lease has been taken, and gives that back.
+    async fn end(&self, defined: &Map, held: Stored<LoadPlan>) -> Result<(), LoadError> {
+        let (map, load) = (&defined.name, held.value);
+        let generation = load.generation;
         let key = plan_key(map, generation);
-        let revision = self.checkpoints.store(&key, Some(revision), &load).await?;
+        let taken = self.checkpoints.store(&key, Some(held.revision), &load);
+        let revision = taken.await?;
         let ended = self.end_in_target(defined, &load).await;
         let done = matches!(ended, Ok(None));
         let load = LoadPlan {
@@ -81,9 +95,11 @@ impl InitialLoad {
         };
         self.checkpoints.store(&key, Some(revision), &load).await?;
         if let Some(reason) = ended? {
-            self.states
-                .transition(map, MapEvent::Break { reason })
-                .await?;
+            if self.states.get(map).await?.generation != generation {
+                return Err(LoadError::Overtaken(reason));
+            }
+            let braked = MapEvent::Break { reason };
+            self.states.transition(map, braked).await?;
             return Ok(());
         }
         ports::crash_point("load.done");
@@ -100,7 +116,12 @@ impl InitialLoad {
     ) -> Result<(), LoadError> {
         if loading {
             let loaded = MapEvent::Loaded { generation };
-            self.states.transition(map, loaded).await?;
+            match self.states.transition(map, loaded).await {
+                Err(error @ TransitionError::Illegal(_)) => {
+                    self.handed_over(map, generation, error).await?;
+                }
+                loaded => drop(loaded?),
+            }
             ports::crash_point("load.loaded");
         }
         let release = RetryJob::Release { map: map.clone() };
@@ -126,6 +147,24 @@ impl InitialLoad {
                 Duration::ZERO,
             )
             .await?;
+        Ok(())
+    }
+
+    /// The map would not run: an error, unless another job for the same end was faster.
+    async fn handed_over(
+        &self,
+        map: &MapName,
+        generation: u32,
+        error: TransitionError,
+    ) -> Result<(), LoadError> {
+        let now = self.states.get(map).await?;
+        if now.generation != generation {
+            return Err(LoadError::Overtaken(error.to_string()));
+        }
+        let initializing = Some(MapState::Initializing);
+        if Some(now.state) == initializing || now.resumes == initializing {
+            return Err(error.into());
+        }
         Ok(())
     }
 

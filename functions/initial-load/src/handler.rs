@@ -59,6 +59,16 @@ pub enum LoadError {
     /// The map did not change its state.
     #[error(transparent)]
     Transition(#[from] runtime::TransitionError),
+    /// The plan of the load does not say which rows its slices read.
+    #[error(
+        "load {generation} was begun by an earlier version, which kept it otherwise: load the map again with `syncline load {map}`"
+    )]
+    Outdated {
+        /// The map.
+        map: MapName,
+        /// The load.
+        generation: u32,
+    },
     /// Another worker has taken over.
     #[error("another worker has taken over: {0}")]
     Overtaken(String),
@@ -94,6 +104,7 @@ impl LoadError {
                 matches!(error.class(), ErrorClass::Transient | ErrorClass::Throttled)
             }
             Self::Plan(error) => error.passes(),
+            Self::Outdated { .. } => false,
             Self::Systems(error) => error.passes(),
             Self::Transition(error) => matches!(error, runtime::TransitionError::Checkpoint(_)),
         }
@@ -146,17 +157,22 @@ impl InitialLoad {
                 self.send(&job, wait).await
             }
             error => {
-                tracing::error!(map.name = %map, "the load of map `{map}` has broken it: {error}");
-                let reason = format!("its load: {error}");
-                self.forget_trouble(&map).await;
-                // An error means that a person has paused it already.
-                let _ = self
-                    .states
-                    .transition(&map, MapEvent::Break { reason })
-                    .await;
+                self.break_map(&map, &error).await;
                 Ok(())
             }
         }
+    }
+
+    /// Stops a map whose load only a person can help.
+    pub(crate) async fn break_map(&self, map: &MapName, error: &LoadError) {
+        tracing::error!(map.name = %map, "the load of map `{map}` has broken it: {error}");
+        let reason = format!("its load: {error}");
+        self.forget_trouble(map).await;
+        // An error means that a person has paused it already.
+        let _ = self
+            .states
+            .transition(map, MapEvent::Break { reason })
+            .await;
     }
 
     async fn job(&self, job: LoadJob, deadline: Timestamp) -> Result<(), LoadError> {

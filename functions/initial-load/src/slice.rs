@@ -41,7 +41,7 @@ impl InitialLoad {
         };
         let key = slice_key(map, generation, index);
         let Some(range) = plan.ranges.get(index as usize) else {
-            return Ok(());
+            return self.slices(map, &plan).await.map(drop);
         };
         let stored = self.checkpoints.load::<Slice>(&key).await?;
         let (revision, slice) = stored.map_or((None, Slice::new(range.clone())), |stored| {

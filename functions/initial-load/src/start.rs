@@ -106,6 +106,13 @@ impl InitialLoad {
         map: &MapName,
         plan: &LoadPlan,
     ) -> Result<Vec<Slice>, LoadError> {
+        // Without a slice the load would seem to have read all, and the sweep take all for gone.
+        if plan.ranges.is_empty() {
+            return Err(LoadError::Outdated {
+                map: map.clone(),
+                generation: plan.generation,
+            });
+        }
         let begun = self
             .checkpoints
             .load_all::<Slice>(&slice_prefix(map, plan.generation))

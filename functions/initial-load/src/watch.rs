@@ -1,6 +1,6 @@
 //! Loads that nobody works on.
 
-use model::{LoadStatus, MapState};
+use model::{LoadStatus, MapName, MapState};
 
 use crate::{InitialLoad, LoadError};
 
@@ -10,17 +10,26 @@ impl InitialLoad {
     /// holds, or that waits for its next attempt, is left alone.
     pub async fn watch(&self) -> Result<(), LoadError> {
         for map in self.states.in_state(MapState::Initializing).await? {
-            let generation = self.states.get(&map).await?.generation;
-            let Some(plan) = self.plan(&map, generation).await? else {
-                continue;
-            };
-            if plan.value.status == LoadStatus::Done {
-                // Whoever ended it has not handed the map over.
-                self.send_end(&map, generation, plan.value.ticket).await?;
-            } else if !self.is_waiting(&map).await? {
-                self.send_slices(&map, generation).await?;
+            match self.look_after(&map).await {
+                Err(error @ LoadError::Outdated { .. }) => self.break_map(&map, &error).await,
+                looked => looked?,
             }
         }
         Ok(())
+    }
+
+    async fn look_after(&self, map: &MapName) -> Result<(), LoadError> {
+        let generation = self.states.get(map).await?.generation;
+        let Some(plan) = self.plan(map, generation).await? else {
+            return Ok(());
+        };
+        if plan.value.status == LoadStatus::Done {
+            // Whoever ended it has not handed the map over.
+            return self.send_end(map, generation, plan.value.ticket).await;
+        }
+        if self.is_waiting(map).await? {
+            return Ok(());
+        }
+        self.send_slices(map, generation).await
     }
 }

@@ -98,6 +98,10 @@ impl RecurringPull {
             .run
             .unwrap_or_else(|| RunId::from_uuid(self.clock.new_id()));
         let fresh = state.cursor.is_none();
+        if wanted && !fresh {
+            // What is gone on with here began before: another one comes after it.
+            self.request(map, wanted, AFTER_ANOTHER).await?;
+        }
         let changes = if fresh { 0 } else { state.changes };
         let state = PullState {
             lease,

@@ -1,18 +1,17 @@
 //! What `apply` reports.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use aws_lambda_events::sqs::SqsMessage;
 use jiff::Timestamp;
-use model::{
-    Failure, FailureId, FailureReport, FailureStatus, MapName, Outcome, Resolution, Resolved,
-};
+use model::{Failure, FailureId, FailureReport, FailureStatus, Outcome, Resolution, Resolved};
 use ports::{CheckpointError, FailureFilter, Stored};
 
 use crate::{Retry, RetryError};
 
 /// Attempts at a compare-and-set before the message is given back.
 const ATTEMPTS: usize = 10;
+
 /// A change that says nothing beside a failure that is kept of it. The record is kept there.
 fn said_before(failure: &Failure, twin: FailureId) -> Failure {
     Failure {
@@ -59,24 +58,25 @@ impl Retry {
     }
 
     async fn failed(&self, failures: Vec<Failure>) -> Result<(), RetryError> {
+        let mut said = HashSet::new();
+        let (firsts, echoes): (Vec<Failure>, Vec<Failure>) = failures
+            .into_iter()
+            .partition(|failure| said.insert((failure.map.clone(), failure.news())));
+        self.take_new(&firsts).await?;
+        // What is said twice in one report finds its twin once that is stored.
+        for echo in &echoes {
+            self.take_new(std::slice::from_ref(echo)).await?;
+        }
+        Ok(())
+    }
+
+    /// Stores failures that are new, no two of them of the same news.
+    async fn take_new(&self, failures: &[Failure]) -> Result<(), RetryError> {
         let mut first: Vec<Failure> = Vec::with_capacity(failures.len());
-        let mut places: HashMap<(&MapName, String), usize> = HashMap::new();
-        for failure in &failures {
-            let news = (&failure.map, failure.news());
-            if let Some(place) = places.get(&news) {
-                // It is said twice in one report.
-                let known = &mut first[*place];
-                known.observed = known.observed.max(failure.observed);
-                let again = said_before(failure, known.id);
-                first.push(again);
-                continue;
-            }
-            let twin = self.twin(failure).await?;
-            first.push(if let Some(twin) = twin {
-                said_before(failure, twin)
-            } else {
-                places.insert(news, first.len());
-                self.scheduled(failure.clone())
+        for failure in failures {
+            first.push(match self.twin(failure).await? {
+                Some(twin) => said_before(failure, twin),
+                None => self.scheduled(failure.clone()),
             });
         }
         let new = self.failures.put_new(&first).await?;

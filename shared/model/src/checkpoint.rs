@@ -136,7 +136,9 @@ pub struct LoadPlan {
     #[serde(default)]
     pub ticket: u32,
     /// Which rows each slice reads; `None` is all of them. Kept as a whole, so that whoever
-    /// comes after a worker that died cuts the stream where it did.
+    /// comes after a worker that died cuts the stream where it did. Empty in plans of versions
+    /// that kept them otherwise: such a load cannot be gone on with.
+    #[serde(default)]
     pub ranges: Vec<Option<SliceRange>>,
     /// Rows the source said there are, where it can count.
     pub estimate: Option<u64>,

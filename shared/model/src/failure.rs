@@ -245,23 +245,30 @@ impl Failure {
     pub const UNREADABLE: &str = "unreadable-message";
 
     /// Digest of the news as it came: two failures of one map with the same digest say the
-    /// same. Annotations are left out, because they differ with the request.
+    /// same of the same record. Annotations are left out, because they differ with the request,
+    /// unless a record has nothing else.
     #[must_use]
     pub fn news(&self) -> String {
         let record = self.original.as_ref().unwrap_or(&self.raw);
         let mut hash = Sha256::new();
         hash.update([self.op as u8]);
-        match serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(record) {
-            Ok(fields) => {
-                let said = fields.iter().filter(|(name, _)| !name.contains('@'));
-                for (name, value) in said {
-                    for part in [name.as_ref(), value.get()] {
-                        hash.update(part.len().to_le_bytes());
-                        hash.update(part);
-                    }
-                }
-            }
-            Err(_) => hash.update(record),
+        let mut add = |part: &str| {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        };
+        let fields = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(record);
+        let said: Vec<_> = fields
+            .iter()
+            .flatten()
+            .filter(|(name, _)| !name.contains('@'))
+            .collect();
+        add(self.key.as_deref().unwrap_or_default());
+        if said.is_empty() {
+            add(record);
+        }
+        for (name, value) in said {
+            add(name);
+            add(value.get());
         }
         hex::encode(&hash.finalize()[..16])
     }
@@ -376,6 +383,22 @@ mod tests {
         let mut edited = failure(Op::Upsert, "{}");
         edited.original = Some(r#"{"id":1,"sum":12345678901234567.89}"#.into());
         assert_eq!(edited.news(), plain, "a person has corrected it");
+    }
+
+    #[test]
+    fn news_of_two_records_is_never_the_same() {
+        let gone = |id: u32| {
+            let raw = format!(r#"{{"@removed":{{"reason":"deleted"}},"@id":"Orders({id})"}}"#);
+            failure(Op::Delete, &raw)
+        };
+        assert_ne!(gone(1).news(), gone(2).news());
+        assert_eq!(gone(1).news(), gone(1).news());
+        // A key whose own name looks like an annotation.
+        let person = |id: &str| Failure {
+            key: Some(id.to_owned()),
+            ..failure(Op::Upsert, &format!(r#"{{"@id":"{id}","name":null}}"#))
+        };
+        assert_ne!(person("a").news(), person("b").news());
     }
 
     #[test]

@@ -264,7 +264,7 @@ impl Operations {
             run: plan.run,
             status: plan.status,
             slices: Slices {
-                all: u32::try_from(plan.ranges.len()).unwrap_or(u32::MAX),
+                all: u32::try_from(plan.ranges.len().max(slices.len())).unwrap_or(u32::MAX),
                 done: u32::try_from(done).unwrap_or(u32::MAX),
             },
             estimate: plan.estimate,

@@ -14,7 +14,7 @@ pub use driver::{each_message, fail_all, failed_items};
 pub use maps::{MapStates, TransitionError};
 pub use outbox::{Outbox, OutboxError};
 pub use parking::Parking;
-pub use rates::{Rate, Rates};
+pub use rates::{Pace, Rate, Rates};
 pub use telemetry::{LogFormat, init_tracing};
 
 /// The errors below an error, outermost first, for a log field or a failure's chain.

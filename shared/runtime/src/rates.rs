@@ -111,3 +111,32 @@ impl Rates {
         }
     }
 }
+
+/// The rate that a connection has declared, kept together with all others that call it.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    connection: ConnectionName,
+    rate: Option<Rate>,
+    rates: Rates,
+}
+
+impl Pace {
+    /// The pace of a connection; without a declared rate nobody ever waits.
+    #[must_use]
+    pub fn new(connection: ConnectionName, per_second: Option<f64>, rates: Rates) -> Self {
+        Self {
+            connection,
+            rate: per_second.map(|per_second| Rate { per_second }),
+            rates,
+        }
+    }
+
+    /// Waits until the rate allows one more call on `lane`.
+    pub async fn turn(&self, lane: Lane) -> Result<(), StoreError> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        while let Some(wait) = self.rates.take(&self.connection, rate, lane).await? {
+            self.rates.clock.sleep(wait).await;
+        }
+        Ok(())
+    }
+}

@@ -27,7 +27,7 @@ use model::{ConnectionName, MapName};
 use ports::{
     Checkpoints, Clock, Links, Secrets, Source, SourceError, Systems, SystemsError, Target,
 };
-use runtime::Rates;
+use runtime::{Pace, Rates};
 use tokio::sync::Mutex;
 
 pub use plans::DefinedPlans;
@@ -117,6 +117,10 @@ impl DefinedSystems {
             .ok_or_else(|| SystemsError::UnknownMap(map.clone()))
     }
 
+    fn pace(&self, name: &ConnectionName, connection: &Connection) -> Pace {
+        Pace::new(name.clone(), connection.limits.rate, self.rates.clone())
+    }
+
     fn connection(&self, name: &ConnectionName) -> Result<&Connection, SystemsError> {
         self.definition
             .connection(name)
@@ -174,8 +178,7 @@ impl DefinedSystems {
             };
             let database = Database::open(&url, login, connection.limits)
                 .map_err(|error| settings(name, error.to_string()))?;
-            let clock = Arc::clone(&self.around.clock);
-            Ok(database.paced(name.clone(), connection.limits, self.rates.clone(), clock))
+            Ok(database.paced(self.pace(name, connection)))
         })
         .await
     }
@@ -219,13 +222,8 @@ impl DefinedSystems {
                 let file = self.text(name, &connection.url).await?;
                 let target = SqliteTarget::new(&self.around.folder.join(Path::new(&file)));
                 let patience = connection.limits.timeout.min(LONGEST_LOCK);
-                let clock = Arc::clone(&self.around.clock);
-                Arc::new(target.with_patience(patience).paced(
-                    name.clone(),
-                    connection.limits,
-                    self.rates.clone(),
-                    clock,
-                ))
+                let pace = self.pace(name, connection);
+                Arc::new(target.with_patience(patience).paced(pace))
             }
             ConnectionKind::Postgres => Arc::new(PostgresTarget::new(self.database(name).await?)),
             kind => {

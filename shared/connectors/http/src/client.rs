@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use model::{ConnectionName, Lane, full_jitter};
 use percent_encoding::percent_decode_str;
 use ports::{Clock, Secrets, SourceError};
-use runtime::{Rate, Rates};
+use runtime::{Pace, Rates};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -44,8 +44,7 @@ pub struct HttpClient {
     http: reqwest::Client,
     auth: Authorizer,
     places: Semaphore,
-    rate: Option<Rate>,
-    rates: Rates,
+    pace: Pace,
     clock: Arc<dyn Clock>,
 }
 
@@ -123,14 +122,13 @@ impl HttpClient {
         let base = without_login(base);
         Ok(Self {
             places: Semaphore::new(connection.limits.concurrency as usize),
-            rate: connection.limits.rate.map(|per_second| Rate { per_second }),
+            pace: Pace::new(name.clone(), connection.limits.rate, rates),
             hidden: matches!(connection.url, Text::Secret(_)),
             name,
             base,
             headers,
             http,
             auth,
-            rates,
             clock,
         })
     }
@@ -294,20 +292,11 @@ impl HttpClient {
     }
 
     async fn wait_for_rate(&self, lane: Lane, what: &str) -> Result<(), SourceError> {
-        let Some(rate) = self.rate else { return Ok(()) };
-        loop {
-            let taken = self.rates.take(&self.name, rate, lane).await;
-            match taken {
-                Ok(None) => return Ok(()),
-                Ok(Some(wait)) => self.clock.sleep(wait).await,
-                Err(error) => {
-                    return Err(SourceError::Unavailable {
-                        what: format!("{what}: {error}"),
-                        retry_after: None,
-                    });
-                }
-            }
-        }
+        let turn = self.pace.turn(lane).await;
+        turn.map_err(|error| SourceError::Unavailable {
+            what: format!("{what}: {error}"),
+            retry_after: None,
+        })
     }
 
     /// Waits until a call may be made once more; what was made of it had no effect.

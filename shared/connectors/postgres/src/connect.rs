@@ -12,10 +12,9 @@ use deadpool::{
     managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult},
 };
 use definition::Limits;
-use model::{ConnectionName, Lane};
+use model::Lane;
 use percent_encoding::percent_decode_str;
-use ports::Clock;
-use runtime::{Rate, Rates};
+use runtime::Pace;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Statement, config::Host};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -51,15 +50,6 @@ pub struct Database {
     place: Arc<str>,
     timeout: Duration,
     pace: Option<Pace>,
-}
-
-/// How often all processes together may call.
-#[derive(Debug, Clone)]
-struct Pace {
-    connection: ConnectionName,
-    rate: Rate,
-    rates: Rates,
-    clock: Arc<dyn Clock>,
 }
 
 impl fmt::Debug for Database {
@@ -116,23 +106,13 @@ impl Database {
         })
     }
 
-    /// Keeps to the rate that `limits` declare, if they do, together with all others that call
-    /// `connection`. A batch is one call, and so is a page.
+    /// Keeps to a rate. A batch is one call, and so is a page.
     #[must_use]
-    pub fn paced(
-        mut self,
-        connection: ConnectionName,
-        limits: Limits,
-        rates: Rates,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        self.pace = limits.rate.map(|per_second| Pace {
-            connection,
-            rate: Rate { per_second },
-            rates,
-            clock,
-        });
-        self
+    pub fn paced(self, pace: Pace) -> Self {
+        Self {
+            pace: Some(pace),
+            ..self
+        }
     }
 
     /// Host and database, for people.
@@ -148,23 +128,12 @@ impl Database {
     /// A connection nobody else uses meanwhile, when it is the turn of `lane`.
     pub(crate) async fn lend(&self, lane: Lane) -> Result<Object<Dialler>, Fault> {
         if let Some(pace) = &self.pace {
-            pace.wait(lane).await?;
+            let turn = pace.turn(lane).await;
+            turn.map_err(|error| Fault::Store(error.to_string()))?;
         }
         let mut lent = self.pool.get().await?;
         lent.clean = false;
         Ok(lent)
-    }
-}
-
-impl Pace {
-    async fn wait(&self, lane: Lane) -> Result<(), Fault> {
-        loop {
-            match self.rates.take(&self.connection, self.rate, lane).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(wait)) => self.clock.sleep(wait).await,
-                Err(error) => return Err(Fault::Store(error.to_string())),
-            }
-        }
     }
 }
 

@@ -13,7 +13,6 @@ mod bind;
 mod bulk;
 mod error;
 mod number;
-mod pace;
 mod prepare;
 mod sql;
 mod write;
@@ -29,17 +28,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use definition::Limits;
-use model::{ConnectionName, Lane, LoadMode, Rows, Value};
+use model::{Lane, LoadMode, Rows, Value};
 use ports::{
-    Clock, LoadEnd, RowOutcome, Seen, Sweep, TableSchema, TableSpec, Target, TargetError,
-    TargetRow, WriteBatch,
+    LoadEnd, RowOutcome, Seen, Sweep, TableSchema, TableSpec, Target, TargetError, TargetRow,
+    WriteBatch,
 };
-use runtime::{Rate, Rates};
+use runtime::Pace;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use error::{row_error, target_error};
-use pace::Pace;
 
 /// One SQLite file.
 #[derive(Clone)]
@@ -84,30 +81,27 @@ impl SqliteTarget {
         Self { patience, ..self }
     }
 
-    /// Keeps to the rate that `limits` declare, if they do, together with all others that call
-    /// `connection`. A batch is one call.
+    /// Keeps to a rate. A batch is one call.
     #[must_use]
-    pub fn paced(
-        mut self,
-        connection: ConnectionName,
-        limits: Limits,
-        rates: Rates,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        self.pace = limits.rate.map(|per_second| Pace {
-            connection,
-            rate: Rate { per_second },
-            rates,
-            clock,
-        });
-        self
+    pub fn paced(self, pace: Pace) -> Self {
+        Self {
+            pace: Some(pace),
+            ..self
+        }
     }
 
     async fn turn(&self, lane: Lane) -> Result<(), TargetError> {
-        match &self.pace {
-            Some(pace) => pace.wait(lane).await,
-            None => Ok(()),
-        }
+        let Some(pace) = &self.pace else {
+            return Ok(());
+        };
+        let turn = pace.turn(lane).await;
+        turn.map_err(|error| TargetError::Unavailable {
+            what: format!(
+                "{}: its declared rate is not known: {error}",
+                self.path.display()
+            ),
+            retry_after: None,
+        })
     }
 
     /// Lets the file grow to so many pages at the most, as if the disk were full then.
@@ -239,7 +233,10 @@ impl Target for SqliteTarget {
 
     async fn prepare(&self, table: &TableSpec) -> Result<(), TargetError> {
         self.turn(Lane::Load).await?;
-        self.run(|db| prepare::prepare(db, table))
+        self.run(|db| match number::unfit_key(db, table)? {
+            Some(key) => Ok(Err(TargetError::Schema { what: key })),
+            None => prepare::prepare(db, table).map(Ok),
+        })?
     }
 
     async fn begin_load(

@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 
 use model::{Cause, DataType, ErrorClass, Value};
-use ports::{RowOp, TableSpec};
+use ports::{Ownership, RowOp, TableSpec};
 use rusqlite::Connection;
 
 /// Digits that every double keeps.
@@ -120,6 +120,30 @@ pub(crate) fn affinities(
         Ok((row.get(0)?, Affinity::of(&declared)))
     })?;
     columns.collect()
+}
+
+/// Why a table that was there before cannot be written by its key: a number has many forms as
+/// text, and a row that another program wrote in another one would not be found.
+pub(crate) fn unfit_key(db: &Connection, spec: &TableSpec) -> rusqlite::Result<Option<String>> {
+    if spec.ownership == Ownership::Own {
+        return Ok(None);
+    }
+    let real = affinities(db, &spec.name)?;
+    let holds_text = |name: &str| {
+        let mut known = real.iter();
+        known.any(|(known, affinity)| {
+            known.eq_ignore_ascii_case(name) && matches!(affinity, Affinity::Text | Affinity::Blob)
+        })
+    };
+    let unfit = spec
+        .key_columns()
+        .find(|column| matches!(column.ty, DataType::Decimal { .. }) && holds_text(&column.name));
+    Ok(unfit.map(|column| {
+        format!(
+            "the key column `{}` of table `{}` holds texts, and the map makes decimals of it, whose text can be written in several ways: give the field `type: text`, in the form that the table has",
+            column.name, spec.name
+        )
+    }))
 }
 
 /// Columns of a table that do not keep every number that the map may write.

@@ -226,11 +226,28 @@ async fn a_column_of_somebody_else_that_would_cut_digits_off_refuses_the_row_alo
 
 #[tokio::test]
 async fn a_column_of_text_keeps_every_digit_for_somebody_else_too() {
-    let file = File::new("CREATE TABLE t (id TEXT PRIMARY KEY, amount VARCHAR(30))");
-    let spec = spec(Ownership::Existing, "decimal(20,4)", "decimal(20,4)");
+    let file = File::new("CREATE TABLE t (id NUMERIC PRIMARY KEY, amount VARCHAR(30))");
+    let spec = spec(Ownership::Existing, "decimal(10,2)", "decimal(20,4)");
     file.target.prepare(&spec).await.unwrap();
-    let rows = [("1234567890123456.7891", "1234567890123456.7891")];
+    let rows = [("12.5", "1234567890123456.7891")];
     assert_eq!(codes(&file.write(&spec, 1, &rows).await), ["applied"]);
     assert_eq!(codes(&file.write(&spec, 1, &rows).await), ["unchanged"]);
     assert_eq!(file.texts("SELECT amount FROM t"), [rows[0].1]);
+}
+
+#[tokio::test]
+async fn a_key_of_texts_is_not_asked_for_by_numbers() {
+    for ty in ["TEXT", ""] {
+        let file = File::new(&format!(
+            "CREATE TABLE t (id {ty} PRIMARY KEY, amount NUMERIC); INSERT INTO t VALUES ('12.50', 1)"
+        ));
+        let spec = spec(Ownership::Existing, "decimal(10,2)", "decimal(10,2)");
+        let error = file.target.prepare(&spec).await.unwrap_err();
+        let said = error.to_string();
+        assert!(
+            said.contains("`id`") && said.contains("`type: text`"),
+            "{said}"
+        );
+        assert_eq!(file.texts("SELECT id FROM t"), ["12.50"]);
+    }
 }

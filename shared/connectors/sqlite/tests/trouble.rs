@@ -203,7 +203,7 @@ async fn a_declared_rate_is_kept_by_all_that_is_done() {
     let open = || {
         let rates = runtime::Rates::new(Arc::clone(&store) as _, Arc::clone(&clock) as _);
         let name = model::ConnectionName::new("warehouse").unwrap();
-        SqliteTarget::new(&file.path()).paced(name, limits, rates, Arc::clone(&clock) as _)
+        SqliteTarget::new(&file.path()).paced(runtime::Pace::new(name, limits.rate, rates))
     };
     // Two processes share it.
     let (one, other) = (open(), open());

@@ -293,7 +293,7 @@ async fn a_declared_rate_is_kept_by_all_that_is_done() {
         let rates = runtime::Rates::new(Arc::clone(&store) as _, Arc::clone(&clock) as _);
         let name = model::ConnectionName::new("warehouse").unwrap();
         let database = Database::open(&bench.database.url(), None, limits).unwrap();
-        PostgresTarget::new(database.paced(name, limits, rates, Arc::clone(&clock) as _))
+        PostgresTarget::new(database.paced(runtime::Pace::new(name, limits.rate, rates)))
     };
     // Two processes share it.
     let (one, other) = (open(), open());
