@@ -133,8 +133,9 @@ impl From<OutboxError> for Stop {
 }
 
 impl Apply {
-    /// Applies all packs of an event. Messages that are named in the answer come back: what is
-    /// not done at `deadline` among them, so that a slow target keeps no other one waiting.
+    /// Applies all packs of an event. Messages that are named in the answer come back. Packs that
+    /// are not begun with by `deadline` are sent anew, so that a slow target keeps no other one
+    /// waiting.
     pub async fn handle(&self, event: SqsEvent, deadline: Timestamp) -> SqsBatchResponse {
         let mut groups: HashMap<(MapName, Lane), Vec<Item>> = HashMap::new();
         let mut failed = Vec::new();
