@@ -144,13 +144,25 @@ thread_local! {
 
 /// Level 1: on business records it compresses as well as 3 in two thirds of the time.
 const LEVEL: i32 = 1;
+/// Builds no tables of letters: for a pack of a record or two they cost more than they save.
+const SMALL_LEVEL: i32 = -1;
+/// Most bytes of changes in a small pack.
+const SMALL: usize = 1024;
 
 fn compress(open: &[u8]) -> Vec<u8> {
+    let level = if open.len() > SMALL {
+        LEVEL
+    } else {
+        SMALL_LEVEL
+    };
     COMPRESSOR.with_borrow_mut(|kept| {
         if kept.is_none() {
-            *kept = Compressor::new(LEVEL).ok();
+            *kept = Compressor::new(level).ok();
         }
-        let compressed = kept.as_mut().map(|compressor| compressor.compress(open));
+        let compressed = kept.as_mut().map(|compressor| {
+            compressor.set_compression_level(level)?;
+            compressor.compress(open)
+        });
         // Compressing from memory to memory has no way to fail.
         compressed.and_then(Result::ok).unwrap_or_default()
     })

@@ -122,7 +122,7 @@ impl SqliteTarget {
         }
         db.pragma_update(None, "synchronous", "full")?;
         db.pragma_update(None, "foreign_keys", true)?;
-        db.pragma_update(None, "cache_size", -8 * 1024)?;
+        db.pragma_update(None, "cache_size", -4 * 1024)?;
         let most = self.most_pages.load(Ordering::SeqCst);
         if most > 0 {
             db.pragma_update(None, "max_page_count", most)?;
