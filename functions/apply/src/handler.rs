@@ -7,10 +7,10 @@ use definition::Definition;
 use futures_util::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use mapping::{Plan, Plans, PlansError};
-use model::{ConnectionName, Counts, Lane, MapName, Outcome, Pack, PackId, decode_pack};
+use model::{ConnectionName, Counts, Lane, MapName, Outcome, Pack, decode_pack};
 use ports::{
-    Checkpoints, Clock, Ledger, Settlement, Source, StoreError, Systems, SystemsError, Target,
-    TargetError,
+    Checkpoints, Clock, Ledger, PackRef, Settlement, Source, StoreError, Systems, SystemsError,
+    Target, TargetError,
 };
 use runtime::{Breakers, MapStates, Outbox, OutboxError, Parking, Pass};
 
@@ -307,7 +307,7 @@ impl Apply {
         if lane == Lane::Retry {
             return Ok(());
         }
-        let packs: Vec<PackId> = items.iter().map(|item| item.pack.head.id).collect();
+        let packs: Vec<PackRef> = items.iter().map(|item| (&item.pack.head).into()).collect();
         let settled = self.ledger.settled(&packs).await?;
         let (done, open): (Vec<Item>, Vec<Item>) = std::mem::take(items)
             .into_iter()
@@ -384,7 +384,7 @@ impl Apply {
                 report.add(&item.pack.head, index, change, verdict);
             }
             settlements.push(Settlement {
-                pack: item.pack.head.id,
+                pack: (&item.pack.head).into(),
                 counts,
             });
         }

@@ -6,7 +6,7 @@ use model::{
     Cause, Counts, DecodeError, ErrorClass, Failure, FailureId, FailureReport, Lane, MapName,
     PackId, QueueName, RunId,
 };
-use ports::Settlement;
+use ports::{PackRef, Settlement};
 
 use crate::handler::{Apply, Stop};
 
@@ -65,8 +65,13 @@ fn remains(body: &str) -> Remains {
     })
 }
 
-fn pack_of(body: &str) -> Option<PackId> {
-    remains(body).id
+fn pack_of(body: &str) -> Option<PackRef> {
+    let remains = remains(body);
+    Some(PackRef {
+        id: remains.id?,
+        map: remains.map?,
+        run: remains.run?,
+    })
 }
 
 fn unreadable(body: &str, lane: Lane, error: &DecodeError, now: jiff::Timestamp) -> Failure {

@@ -36,7 +36,7 @@ impl Retry {
             if pack.changes.iter().all(|change| change.failure.is_none()) {
                 self.ledger
                     .settle(vec![Settlement {
-                        pack: pack.head.id,
+                        pack: (&pack.head).into(),
                         counts,
                     }])
                     .await?;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use model::{Books, Counts, MapName, Outcome, PackId, QueueName, RunId};
-use ports::{Ledger, PackEntry, Settlement, StoreError};
+use ports::{Ledger, PackEntry, PackRef, Settlement, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use uuid::Uuid;
 
@@ -34,7 +34,7 @@ pub(crate) fn settle(db: &Connection, now: i64, settlement: &Settlement) -> rusq
         .prepare_cached(
             "UPDATE packs SET settled = ?2 WHERE id = ?1 AND settled IS NULL RETURNING map, run",
         )?
-        .query_row((settlement.pack.as_uuid(), now), |row| {
+        .query_row((settlement.pack.id.as_uuid(), now), |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
         .optional()?;
@@ -81,8 +81,8 @@ impl Ledger for Store {
             .await
     }
 
-    async fn settled(&self, packs: &[PackId]) -> Result<HashSet<PackId>, StoreError> {
-        let packs = packs.to_vec();
+    async fn settled(&self, packs: &[PackRef]) -> Result<HashSet<PackId>, StoreError> {
+        let packs: Vec<PackId> = packs.iter().map(|pack| pack.id).collect();
         self.db
             .read("looking for settled packs", move |db| {
                 let mut look = db.prepare_cached(

@@ -3,15 +3,36 @@
 use std::{collections::HashSet, fmt::Debug};
 
 use async_trait::async_trait;
-use model::{Books, Counts, MapName, PackId, RunId};
+use model::{Books, Counts, MapName, PackHead, PackId, RunId};
 
 use crate::StoreError;
+
+/// A pack and whose books it is in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PackRef {
+    /// The pack.
+    pub id: PackId,
+    /// Its map.
+    pub map: MapName,
+    /// Its run.
+    pub run: RunId,
+}
+
+impl From<&PackHead> for PackRef {
+    fn from(head: &PackHead) -> Self {
+        Self {
+            id: head.id,
+            map: head.map.clone(),
+            run: head.run,
+        }
+    }
+}
 
 /// What became of one pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
     /// The pack.
-    pub pack: PackId,
+    pub pack: PackRef,
     /// Its outcomes; their sum is the number of its changes.
     pub counts: Counts,
 }
@@ -21,13 +42,14 @@ pub struct Settlement {
 pub trait Ledger: Debug + Send + Sync {
     /// Enters what became of packs. MUST count each pack at most once, however often it is
     /// settled: a pack that is delivered again settles again, and one that is sent again within
-    /// an hour of being settled does not open its books again. A pack that is not open is
-    /// ignored.
+    /// an hour of being settled does not open its books again. A pack that was never opened is
+    /// ignored, or opened now by a ledger that remembers settled packs for longer than any queue
+    /// keeps messages.
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), StoreError>;
 
     /// Which of `packs` are known to be settled. One that was settled more than an hour ago may
     /// be forgotten.
-    async fn settled(&self, packs: &[PackId]) -> Result<HashSet<PackId>, StoreError>;
+    async fn settled(&self, packs: &[PackRef]) -> Result<HashSet<PackId>, StoreError>;
 
     /// Moves outcomes of a run that turned out otherwise later, once per `reason`.
     async fn amend(

@@ -6,7 +6,7 @@ use model::{Books, Counts, FailureStatus, MapName, Outcome, PackId, QueueName, R
 use uuid::Uuid;
 
 use super::{failure, map_name, pack_entry};
-use crate::{Consumer, Failures, Ledger, Outgoing, Queue, Settlement};
+use crate::{Consumer, Failures, Ledger, Outgoing, PackRef, Queue, Settlement};
 
 /// An empty ledger with the stores it belongs to.
 pub trait LedgerFixture: Debug + Send + Sync {
@@ -37,12 +37,21 @@ async fn settle(fixture: &dyn LedgerFixture, id: u128, outcomes: &[(Outcome, u64
     for (outcome, n) in outcomes {
         counts.add(*outcome, *n);
     }
-    let pack = PackId::from_uuid(Uuid::from_u128(id));
+    let pack = pack_ref(id);
     fixture
         .ledger()
         .settle(vec![Settlement { pack, counts }])
         .await
         .expect("settled");
+}
+
+/// One of the packs of run 1 of the map `customers`.
+fn pack_ref(id: u128) -> PackRef {
+    PackRef {
+        id: PackId::from_uuid(Uuid::from_u128(id)),
+        map: map_name("customers"),
+        run: run(1),
+    }
 }
 
 async fn books(fixture: &dyn LedgerFixture, map: &MapName) -> Books {
@@ -116,13 +125,12 @@ pub async fn is_settled_by_a_message(fixture: &dyn LedgerFixture) {
     let map = map_name("customers");
     open(fixture, &map, run(1), 10, 3).await;
     open(fixture, &map, run(1), 11, 2).await;
-    let pack = |id: u128| PackId::from_uuid(Uuid::from_u128(id));
     let mut counts = Counts::default();
     counts.add(Outcome::Applied, 3);
     for body in ["report", "the report of a worker that came later"] {
         let message = Outgoing {
             settles: vec![Settlement {
-                pack: pack(10),
+                pack: pack_ref(10),
                 counts,
             }],
             ..Outgoing::new(body.to_owned())
@@ -137,9 +145,9 @@ pub async fn is_settled_by_a_message(fixture: &dyn LedgerFixture) {
         (books.outcomes.applied, books.in_flight, books.balanced()),
         (3, 2, true)
     );
-    let asked = [pack(10), pack(11), pack(12)];
+    let asked = [pack_ref(10), pack_ref(11), pack_ref(12)];
     let settled = fixture.ledger().settled(&asked).await.expect("settled");
-    assert_eq!(settled, [pack(10)].into());
+    assert_eq!(settled, [asked[0].id].into());
 }
 
 /// A pack that is sent twice is read once, and settled once.
@@ -251,7 +259,20 @@ pub async fn keeps_runs_apart(fixture: &dyn LedgerFixture) {
     open(fixture, &map, run(1), 10, 3).await;
     open(fixture, &map, run(2), 11, 4).await;
     open(fixture, &other, run(3), 12, 5).await;
-    settle(fixture, 11, &[(Outcome::Filtered, 4)]).await;
+    let mut filtered = Counts::default();
+    filtered.add(Outcome::Filtered, 4);
+    let settlement = Settlement {
+        pack: PackRef {
+            run: run(2),
+            ..pack_ref(11)
+        },
+        counts: filtered,
+    };
+    fixture
+        .ledger()
+        .settle(vec![settlement])
+        .await
+        .expect("settled");
     let runs = fixture.ledger().runs(&map, 10).await.expect("runs");
     let read: Vec<_> = runs
         .iter()

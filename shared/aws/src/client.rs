@@ -1,0 +1,66 @@
+//! Clients of the services.
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_smithy_http_client::{
+    Builder,
+    tls::{Provider, rustls_provider::CryptoMode},
+};
+
+/// Clients of all services, over one pool of connections.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// Queues.
+    pub sqs: aws_sdk_sqs::Client,
+    /// Tables.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// Blobs.
+    pub s3: aws_sdk_s3::Client,
+    /// Secrets.
+    pub secrets: aws_sdk_secretsmanager::Client,
+}
+
+/// A connection that was frozen with its function may be dead: find out soon.
+const CONNECT: Duration = Duration::from_secs(1);
+/// One attempt of a call.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// Attempts of a call.
+const ATTEMPTS: u32 = 4;
+
+/// Reads region, credentials and endpoint from where the AWS tools look for them, and makes the
+/// clients.
+pub async fn connect() -> Clients {
+    let http = Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_attempt_timeout(ATTEMPT)
+        .build();
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .load()
+        .await;
+    Clients::new(&config)
+}
+
+impl Clients {
+    /// The clients of a configuration.
+    #[must_use]
+    pub fn new(config: &SdkConfig) -> Self {
+        // Only AWS itself has a host name for every bucket.
+        let elsewhere = config.endpoint_url().is_some();
+        let s3 = aws_sdk_s3::config::Builder::from(config)
+            .force_path_style(elsewhere)
+            .build();
+        Self {
+            sqs: aws_sdk_sqs::Client::new(config),
+            dynamodb: aws_sdk_dynamodb::Client::new(config),
+            s3: aws_sdk_s3::Client::from_conf(s3),
+            secrets: aws_sdk_secretsmanager::Client::new(config),
+        }
+    }
+}
