@@ -150,7 +150,10 @@ fn end(
                 status.map, status.state
             )))
         }
-        (MapState::Running | MapState::Resuming, Some(load)) if load.status == LoadStatus::Done => {
+        // What failed is in the queue by now, and has to be in the failure store to be told of.
+        (MapState::Running | MapState::Resuming, Some(load))
+            if load.status == LoadStatus::Done && status.books.failing == 0 =>
+        {
             let took = load
                 .finished
                 .map_or(0, |end| end.duration_since(load.started).as_millis());
