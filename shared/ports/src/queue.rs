@@ -4,7 +4,7 @@ use std::{fmt::Debug, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::{MapName, PackId, QueueName, RunId};
+use model::{MapName, PackId, QueueName, RunId, TraceParent};
 
 use crate::{BoxError, Settlement};
 
@@ -24,6 +24,9 @@ pub struct Outgoing {
     pub settles: Vec<Settlement>,
     /// Lets it pass once only.
     pub dedupe: Option<Dedupe>,
+    /// Its place in a trace, for tools that look at the queue from outside; a pack says its
+    /// trace itself. A queue that has nowhere to put it MAY drop it.
+    pub trace: Option<TraceParent>,
 }
 
 impl Outgoing {
@@ -37,6 +40,7 @@ impl Outgoing {
             pack: None,
             settles: Vec::new(),
             dedupe: None,
+            trace: None,
         }
     }
 }
@@ -101,7 +105,8 @@ pub trait Queue: Debug + Send + Sync {
     /// answer per message in order. After an error any of them may have been sent: send all
     /// again.
     ///
-    /// Messages with a pack MUST have its books opened no later than they become visible. Packs
+    /// When it returns `Ok`, the books of packs MUST be open, but for those of the webhooks' run:
+    /// a ledger that opens books when packs are settled may leave them until then. Packs
     /// that a message settles MUST be settled as by [`crate::Ledger::settle`], and not before
     /// all messages of the call are durable.
     async fn send(

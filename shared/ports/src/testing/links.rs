@@ -50,6 +50,26 @@ pub async fn keeps_links<L: Links>(links: &L) {
     );
 }
 
+/// The key of a row may be as long as a source makes it.
+pub async fn keys_may_be_long<L: Links>(links: &L) {
+    let map = map_name("a");
+    let key = |end: &str| format!("{}{end}", "\u{e4}".repeat(1_500));
+    let keys = [key("1"), key("2"), "short".to_owned()];
+    let put = keys.iter().zip(1..);
+    let put = put.map(|(key, version)| (key.clone(), None, link(version)));
+    let written = links.put(&map, put.collect()).await.expect("put");
+    assert!(written.iter().all(Option::is_some));
+    let found = links.get(&map, &keys).await.expect("get");
+    let versions = found
+        .iter()
+        .map(|stored| stored.as_ref().map(|link| link.value.clone()));
+    assert!(versions.eq((1..=3).map(|version| Some(link(version)))));
+    let listed = links.list(&map, None, 9).await.expect("list");
+    let mut names: Vec<&String> = listed.iter().map(|(key, _)| key).collect();
+    names.sort_unstable_by_key(|name| keys.iter().position(|key| key == *name));
+    assert!(names.into_iter().eq(&keys));
+}
+
 /// Each link is written only at its revision, and one conflict does not stop the others.
 pub async fn each_link_is_fenced<L: Links>(links: &L) {
     let map = map_name("a");
@@ -117,7 +137,12 @@ macro_rules! links_contract {
         $crate::contract!(
             links,
             $make,
-            [keeps_links, each_link_is_fenced, lists_links_in_order]
+            [
+                keeps_links,
+                keys_may_be_long,
+                each_link_is_fenced,
+                lists_links_in_order,
+            ]
         );
     };
 }

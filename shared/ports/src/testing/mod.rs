@@ -15,6 +15,7 @@
 )]
 
 pub mod blobs;
+mod captured;
 pub mod checkpoints;
 mod clock;
 pub mod failures;
@@ -24,6 +25,7 @@ pub mod queue;
 mod samples;
 pub mod target;
 
+pub use captured::Captured;
 pub use clock::ManualClock;
 pub use samples::{failure, map_name, pack_entry};
 
