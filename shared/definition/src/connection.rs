@@ -50,6 +50,12 @@ impl ConnectionKind {
         matches!(self, Self::Http | Self::Postgres | Self::Sqlite)
     }
 
+    /// Whether it compares versions itself when it is written to.
+    #[must_use]
+    pub fn compares(self) -> bool {
+        matches!(self, Self::Postgres | Self::Sqlite)
+    }
+
     /// Whether it is spoken to over HTTP.
     #[must_use]
     pub fn is_http(self) -> bool {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use definition::{Field, FieldSource, Map, MissingPolicy, Rounding, Severity};
-use model::{DataType, MapName, Value, VersionKind};
+use model::{DataType, MapName, Value, Version, VersionKind};
 use ports::{StreamSchema, TableSchema, TableSpec};
 
 use crate::{
@@ -226,6 +226,13 @@ impl Plan {
                 .map(|slot| self.names.name(slot))
                 .collect()
         })
+    }
+
+    /// When the source committed a state of a row, in microseconds of Unix time, where its
+    /// version says so.
+    #[must_use]
+    pub fn committed(&self, version: Version) -> Option<i64> {
+        self.version_kind.time(version)
     }
 
     /// Whether versions are times of reading, because the source states none.

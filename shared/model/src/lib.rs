@@ -18,6 +18,7 @@ mod pack;
 mod packer;
 mod retry;
 mod time;
+mod trace_parent;
 mod types;
 mod value;
 mod version;
@@ -41,6 +42,7 @@ pub use pack::{DecodeError, EncodedPack, Pack, PackHead, decode_pack, encode_pac
 pub use packer::Packer;
 pub use retry::{Backoff, full_jitter};
 pub use time::{time_micros, time_text, utc_micros};
+pub use trace_parent::{InvalidTraceParent, TraceParent};
 pub use types::{DataType, ParseTypeError};
 pub use value::{Rows, Value};
 pub use version::{Version, VersionError, VersionKind};

@@ -59,7 +59,23 @@ impl VersionKind {
             kind: self,
         })
     }
+
+    /// The time that a version is, in microseconds of Unix time; `None` for a counter. A time
+    /// before this century stands for "never" in the systems that have such.
+    #[must_use]
+    pub fn time(self, version: Version) -> Option<i64> {
+        match self {
+            // Which of both it was is not kept, but no counter of changes gets that far.
+            Self::Auto | Self::Timestamp | Self::UnixSeconds | Self::UnixMillis => {
+                (version.0 >= CENTURY).then_some(version.0)
+            }
+            Self::Integer | Self::Rowversion | Self::Arrival => None,
+        }
+    }
 }
+
+/// The first microsecond of the year 2000.
+const CENTURY: i64 = 946_684_800_000_000;
 
 fn is_integer(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
@@ -143,6 +159,22 @@ mod tests {
         assert_eq!(read(VersionKind::Rowversion, "AAAAAAAAB9E="), Some(2001));
         assert_eq!(read(VersionKind::Rowversion, "0xFFFFFFFFFFFFFFFF"), None);
         assert_eq!(read(VersionKind::Integer, "7.5"), None);
+    }
+
+    #[test]
+    fn only_what_is_a_time_is_taken_for_one() {
+        let time = |kind: VersionKind, text: &str| kind.time(kind.read(text).unwrap());
+        let new_year = Some(1_767_225_600_000_000);
+        assert_eq!(
+            time(VersionKind::Timestamp, "2026-01-01T00:00:00Z"),
+            new_year
+        );
+        assert_eq!(time(VersionKind::Auto, "2026-01-01T00:00:00Z"), new_year);
+        assert_eq!(time(VersionKind::UnixSeconds, "1767225600"), new_year);
+        assert_eq!(time(VersionKind::UnixMillis, "1767225600000"), new_year);
+        assert_eq!(time(VersionKind::Auto, "81359849"), None);
+        assert_eq!(time(VersionKind::Timestamp, "1900-01-01T00:00:00Z"), None);
+        assert_eq!(time(VersionKind::Integer, "1767225600000000"), None);
     }
 
     #[test]

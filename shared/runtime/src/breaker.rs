@@ -124,6 +124,11 @@ impl Breakers {
         }
     }
 
+    /// Whether a connection has been found down and not been seen to work since.
+    pub async fn is_open(&self, connection: &ConnectionName) -> Result<bool, StoreError> {
+        Ok(self.known(connection).await?.is_some())
+    }
+
     /// The connection worked.
     pub async fn worked(&self, connection: &ConnectionName) -> Result<(), StoreError> {
         let (failures, known) = self.with_local(connection, |local| {

@@ -53,11 +53,11 @@ where
             match attempt.await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => {
-                    tracing::warn!(message.id = %id, "a message comes back: {error}");
+                    tracing::warn!(message.id = %id, "message {id} comes back: {error}");
                     Some(id)
                 }
                 Err(_) => {
-                    tracing::error!(message.id = %id, "a message comes back: working on it panicked");
+                    tracing::error!(message.id = %id, "message {id} comes back: working on it panicked");
                     Some(id)
                 }
             }

@@ -4,18 +4,26 @@ mod breaker;
 mod driver;
 pub mod env;
 mod maps;
+mod metrics;
+mod needs;
 mod outbox;
 mod parking;
 mod rates;
+mod sample;
 mod telemetry;
+mod traces;
 
 pub use breaker::{Breakers, Pass};
 pub use driver::{each_message, fail_all, failed_items};
 pub use maps::{MapStates, TransitionError};
+pub use metrics::{METRICS_PER_MAP, Metrics, Tally};
+pub use needs::{Environment, Needs};
 pub use outbox::{Outbox, OutboxError};
 pub use parking::Parking;
 pub use rates::{Pace, Rate, Rates};
-pub use telemetry::{LogFormat, init_tracing};
+pub use sample::Sample;
+pub use telemetry::{LogFormat, init_tracing, json_lines};
+pub use traces::{TRACE_PERCENT, Traces};
 
 /// The errors below an error, outermost first, for a log field or a failure's chain.
 #[must_use]

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use model::{EncodedPack, FailureReport, Lane, MAX_MESSAGE_BYTES, MapName, QueueName};
+use model::{EncodedPack, FailureReport, Lane, MAX_MESSAGE_BYTES, MapName, QueueName, TraceParent};
 use ports::{Blobs, Dedupe, Outgoing, PackEntry, Queue, QueueError, Sent, Settlement, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -96,10 +96,12 @@ impl Outbox {
             run: head.run,
             count,
         });
+        let trace = head.trace.map(|trace| TraceParent::of_pack(trace, head.id));
         Ok(Outgoing {
             group: Some(head.map),
             pack: entry,
             dedupe,
+            trace,
             ..Outgoing::new(body)
         })
     }

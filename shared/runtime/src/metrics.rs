@@ -1,0 +1,235 @@
+//! Metrics, as lines that CloudWatch makes metrics of.
+//!
+//! A line of JSON on standard output is cheaper than a call: it costs what a line of a log costs,
+//! and no time. Its form is the [embedded metric format][emf]; what is said here of limits is
+//! from there.
+//!
+//! [emf]: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+use model::{Counts, MapName};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::{
+    Sample,
+    env::{self, EnvError},
+};
+
+/// Whether each map has metrics of its own.
+pub const METRICS_PER_MAP: &str = "SYNCLINE_METRICS_PER_MAP";
+
+const NAMESPACE: &str = "Syncline";
+const STACK: &str = "Stack";
+const MAP: &str = "Map";
+
+/// What there is to say of a map after one invocation. Zeros are not said.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Changes that a queue has taken.
+    pub received: u64,
+    /// What became of changes.
+    pub outcomes: Counts,
+    /// Milliseconds from a change at the source to its write into the target.
+    pub lag: Sample,
+    /// Whether the target of the map is left alone, where that was asked.
+    pub breaker_open: Option<bool>,
+}
+
+/// Where metrics go. The silent one, which is the default, writes nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics(Option<Arc<Sink>>);
+
+struct Sink {
+    stack: String,
+    per_map: bool,
+    out: Mutex<Box<dyn io::Write + Send>>,
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink")
+            .field("stack", &self.stack)
+            .field("per_map", &self.per_map)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Metrics that nobody hears of.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self::default()
+    }
+
+    /// Metrics of a function of `stack`, on its standard output. [`METRICS_PER_MAP`] says
+    /// whether each map has its own.
+    pub fn of_function(stack: &str) -> Result<Self, EnvError> {
+        let per_map = env::parsed(METRICS_PER_MAP, false)?;
+        Ok(Self::to(stack, per_map, io::stdout()))
+    }
+
+    /// Metrics that are written to `out`, a line at a time. The name of a map is in each line
+    /// that is about one; only with `per_map` it is a dimension too, and then every metric is
+    /// paid for once for the stack and once for each map.
+    pub fn to(stack: &str, per_map: bool, out: impl io::Write + Send + 'static) -> Self {
+        Self(Some(Arc::new(Sink {
+            stack: stack.to_owned(),
+            per_map,
+            out: Mutex::new(Box::new(out)),
+        })))
+    }
+
+    /// Writes what there is to say of a map, in one line; none if there is nothing.
+    pub fn record(&self, at: Timestamp, map: &MapName, tally: &Tally) {
+        let Some(sink) = &self.0 else { return };
+        let lag = tally.lag.values();
+        let counts = [
+            ("received", tally.received),
+            ("applied", tally.outcomes.applied),
+            ("unchanged", tally.outcomes.unchanged),
+            ("superseded", tally.outcomes.superseded),
+            ("filtered", tally.outcomes.filtered),
+            ("failed", tally.outcomes.failed),
+        ];
+        let said = counts.into_iter().filter(|(_, count)| *count > 0);
+        let mut readings: Vec<Reading<'_>> = said
+            .map(|(name, count)| Reading::Count(name, count))
+            .collect();
+        if !lag.is_empty() {
+            readings.push(Reading::Millis("lag_ms", &lag));
+        }
+        if let Some(open) = tally.breaker_open {
+            readings.push(Reading::Count("breaker_open", open.into()));
+        }
+        sink.write(at, Some(map), &readings);
+    }
+
+    /// Writes how many changes of a map a queue has taken.
+    pub fn received(&self, at: Timestamp, map: &MapName, count: u64) {
+        let received = Tally {
+            received: count,
+            ..Tally::default()
+        };
+        self.record(at, map, &received);
+    }
+
+    /// Writes that recurring-pull lives, whether anything was due or not.
+    pub fn pull_heartbeat(&self, at: Timestamp) {
+        if let Some(sink) = &self.0 {
+            sink.write(at, None, &[Reading::Count("pull_heartbeat", 1)]);
+        }
+    }
+}
+
+impl Sink {
+    fn write(&self, at: Timestamp, map: Option<&MapName>, readings: &[Reading<'_>]) {
+        if readings.is_empty() {
+            return;
+        }
+        let line = Line {
+            at,
+            stack: &self.stack,
+            map,
+            per_map: self.per_map,
+            readings,
+        };
+        // Plain data has no way not to become JSON.
+        let Ok(mut text) = serde_json::to_vec(&line) else {
+            return;
+        };
+        text.push(b'\n');
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        // A metric that is lost is no reason to do the work again. One write for the whole line
+        // keeps it in one piece.
+        let _ = out.write_all(&text).and_then(|()| out.flush());
+    }
+}
+
+/// A metric and its value: a number, or at most a hundred of them.
+enum Reading<'r> {
+    Count(&'static str, u64),
+    Millis(&'static str, &'r [u64]),
+}
+
+impl Reading<'_> {
+    fn definition(&self) -> Definition {
+        match self {
+            Self::Count(name, _) => Definition {
+                name,
+                unit: "Count",
+            },
+            Self::Millis(name, _) => Definition {
+                name,
+                unit: "Milliseconds",
+            },
+        }
+    }
+}
+
+/// One line: what the metrics are, and their values and dimensions beside it.
+struct Line<'l> {
+    at: Timestamp,
+    stack: &'l str,
+    map: Option<&'l MapName>,
+    per_map: bool,
+    readings: &'l [Reading<'l>],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metadata<'m> {
+    /// In milliseconds of Unix time.
+    timestamp: i64,
+    cloud_watch_metrics: [Directive<'m>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Directive<'d> {
+    namespace: &'static str,
+    dimensions: &'d [&'d [&'d str]],
+    metrics: Vec<Definition>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Definition {
+    name: &'static str,
+    unit: &'static str,
+}
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let dimensions: &[&[&str]] = if self.per_map && self.map.is_some() {
+            &[&[STACK], &[STACK, MAP]]
+        } else {
+            &[&[STACK]]
+        };
+        let metadata = Metadata {
+            timestamp: self.at.as_millisecond(),
+            cloud_watch_metrics: [Directive {
+                namespace: NAMESPACE,
+                dimensions,
+                metrics: self.readings.iter().map(Reading::definition).collect(),
+            }],
+        };
+        let mut line = serializer.serialize_map(None)?;
+        line.serialize_entry("_aws", &metadata)?;
+        line.serialize_entry(STACK, self.stack)?;
+        if let Some(map) = self.map {
+            line.serialize_entry(MAP, map.as_str())?;
+        }
+        for reading in self.readings {
+            match reading {
+                Reading::Count(name, count) => line.serialize_entry(name, count)?,
+                Reading::Millis(name, values) => line.serialize_entry(name, values)?,
+            }
+        }
+        line.end()
+    }
+}

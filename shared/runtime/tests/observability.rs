@@ -1,0 +1,230 @@
+//! Metrics and log lines as those read them who were not there.
+#![cfg(test)]
+
+use std::process::Command;
+
+use jiff::Timestamp;
+use model::{Counts, MapName};
+use ports::testing::{Captured, map_name};
+use runtime::{METRICS_PER_MAP, Metrics, Sample, Tally, json_lines};
+use serde_json::{Value, json};
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00.5Z".parse().unwrap()
+}
+
+fn customers() -> MapName {
+    map_name("customers")
+}
+
+fn tally(lags: u64) -> Tally {
+    let mut lag = Sample::default();
+    (0..lags).for_each(|ms| lag.add(ms));
+    Tally {
+        received: 7,
+        outcomes: Counts {
+            applied: 1,
+            unchanged: 2,
+            superseded: 3,
+            filtered: 4,
+            failed: 5,
+        },
+        lag,
+        breaker_open: Some(true),
+    }
+}
+
+/// The lines of what was written, each a JSON object by itself.
+fn lines(written: &str) -> Vec<Value> {
+    assert!(written.is_empty() || written.ends_with('\n'));
+    let read = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    written.lines().map(read).collect()
+}
+
+/// What the specification of the embedded metric format demands of a line.
+fn assert_valid(line: &Value) {
+    let text = line.to_string();
+    assert!(text.len() <= 256 * 1024);
+    let metadata = line["_aws"].as_object().unwrap();
+    assert_eq!(metadata.len(), 2, "{text}");
+    let at = metadata["Timestamp"].as_i64().unwrap();
+    assert_eq!(at, now().as_millisecond(), "{text}");
+    for directive in metadata["CloudWatchMetrics"].as_array().unwrap() {
+        assert_eq!(directive.as_object().unwrap().len(), 3, "{text}");
+        let namespace = directive["Namespace"].as_str().unwrap();
+        assert!((1..=256).contains(&namespace.len()));
+        for set in directive["Dimensions"].as_array().unwrap() {
+            let set = set.as_array().unwrap();
+            assert!(set.len() <= 30, "{text}");
+            for name in set {
+                let value = line[name.as_str().unwrap()].as_str();
+                let value = value.unwrap_or_else(|| panic!("{name} is no text: {text}"));
+                assert!((1..=1024).contains(&value.len()) && value.is_ascii());
+            }
+        }
+        let metrics = directive["Metrics"].as_array().unwrap();
+        assert!((1..=100).contains(&metrics.len()), "{text}");
+        for metric in metrics {
+            assert!(["Count", "Milliseconds"].contains(&metric["Unit"].as_str().unwrap()));
+            match &line[metric["Name"].as_str().unwrap()] {
+                Value::Number(_) => {}
+                Value::Array(values) => {
+                    assert!((1..=100).contains(&values.len()), "{text}");
+                    assert!(values.iter().all(Value::is_number), "{text}");
+                }
+                other => panic!("{metric} is {other}: {text}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_line_is_as_the_specification_demands() {
+    for per_map in [false, true] {
+        let out = Captured::default();
+        let metrics = Metrics::to("crm", per_map, out.clone());
+        for lags in [0, 1, 100, 12_345] {
+            metrics.record(now(), &customers(), &tally(lags));
+        }
+        metrics.received(now(), &customers(), 3);
+        metrics.pull_heartbeat(now());
+        let lines = lines(&out.text());
+        assert_eq!(lines.len(), 6);
+        lines.iter().for_each(assert_valid);
+        let dimensions = |line: &Value| line["_aws"]["CloudWatchMetrics"][0]["Dimensions"].clone();
+        let of_map = if per_map {
+            json!([["Stack"], ["Stack", "Map"]])
+        } else {
+            json!([["Stack"]])
+        };
+        assert_eq!(dimensions(&lines[3]), of_map);
+        assert_eq!(dimensions(&lines[5]), json!([["Stack"]]));
+        for (name, value) in [
+            ("Stack", json!("crm")),
+            ("Map", json!("customers")),
+            ("received", json!(7)),
+            ("applied", json!(1)),
+            ("unchanged", json!(2)),
+            ("superseded", json!(3)),
+            ("filtered", json!(4)),
+            ("failed", json!(5)),
+            ("breaker_open", json!(1)),
+        ] {
+            assert_eq!(lines[3][name], value, "{name}");
+        }
+        assert_eq!(lines[1]["lag_ms"], json!([0]));
+        assert_eq!(
+            lines[3]["lag_ms"].as_array().unwrap().last(),
+            Some(&json!(12_344))
+        );
+        assert_eq!(lines[4]["received"], json!(3));
+        assert_eq!(lines[5]["pull_heartbeat"], json!(1));
+    }
+}
+
+#[test]
+fn where_there_is_nothing_to_say_nothing_is_said() {
+    let out = Captured::default();
+    let metrics = Metrics::to("crm", true, out.clone());
+    metrics.record(now(), &customers(), &Tally::default());
+    metrics.received(now(), &customers(), 0);
+    assert_eq!(out.text(), "");
+}
+
+/// Says the same in its own process, silently or not: the test after this one looks at what
+/// that process prints.
+#[test]
+#[ignore = "it is begun by the test that reads what it prints"]
+fn prints() {
+    let metrics = match runtime::env::optional("SYNCLINE_STACK") {
+        Some(stack) => Metrics::of_function(&stack).unwrap(),
+        None => Metrics::silent(),
+    };
+    metrics.record(now(), &customers(), &tally(5));
+    metrics.received(now(), &customers(), 3);
+    metrics.pull_heartbeat(now());
+}
+
+#[test]
+fn a_function_prints_and_the_silent_one_does_not() {
+    let printed = |variables: &[(&str, &str)]| {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "prints", "--ignored", "--nocapture"]);
+        child
+            .env_remove("SYNCLINE_STACK")
+            .env_remove(METRICS_PER_MAP);
+        let output = child.envs(variables.iter().copied()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines = text.lines().filter(|line| line.contains("_aws"));
+        (
+            output.status.success(),
+            lines.map(str::to_owned).collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(printed(&[]), (true, Vec::new()));
+    let (good, lines) = printed(&[("SYNCLINE_STACK", "crm")]);
+    assert!(good);
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| !line.contains(r#""Stack","Map""#)));
+    let (good, lines) = printed(&[("SYNCLINE_STACK", "crm"), (METRICS_PER_MAP, "true")]);
+    assert!(
+        good && lines.iter().any(|line| line.contains(r#"["Stack","Map"]"#)),
+        "{lines:?}"
+    );
+    let (good, lines) = printed(&[("SYNCLINE_STACK", "crm"), (METRICS_PER_MAP, "often")]);
+    assert!(!good && lines.is_empty(), "{lines:?}");
+}
+
+#[test]
+fn a_log_line_has_the_fields_of_all_its_spans() {
+    let out = Captured::default();
+    let writer = out.clone();
+    tracing::subscriber::with_default(json_lines("warn", move || writer.clone()), || {
+        let outer = tracing::error_span!("invocation", request.id = "r1", map.name = "outer");
+        let _outer = outer.enter();
+        let inner = tracing::error_span!("inner", trace.id = "t1", pack.id = tracing::field::Empty);
+        let _inner = inner.enter();
+        inner.record("pack.id", "p1");
+        let map = customers();
+        tracing::warn!(map.name = %map, wait_ms = 5_u128, open = true, "packs of map `{map}` wait");
+        tracing::info!("this is not logged");
+    });
+    let lines = lines(&out.text());
+    assert_eq!(lines.len(), 1);
+    let mut line = lines[0].as_object().unwrap().clone();
+    let time: Result<Timestamp, _> = line.remove("timestamp").unwrap().as_str().unwrap().parse();
+    assert!(time.is_ok());
+    let expected = json!({
+        "level": "WARN",
+        "message": "packs of map `customers` wait",
+        "map.name": "customers",
+        "wait_ms": 5,
+        "open": true,
+        "trace.id": "t1",
+        "pack.id": "p1",
+        "request.id": "r1",
+    });
+    assert_eq!(Value::Object(line), expected);
+}
+
+#[test]
+fn others_do_not_log_what_they_carry() {
+    for (filter, ours) in [
+        ("trace", true),
+        ("trace,lambda_runtime=trace", true),
+        ("info", false),
+    ] {
+        let out = Captured::default();
+        let writer = out.clone();
+        tracing::subscriber::with_default(json_lines(filter, move || writer.clone()), || {
+            tracing::trace!(target: "lambda_runtime::layers", body = "theirs", "raw event");
+            tracing::debug!(target: "aws_smithy_runtime::client", body = "theirs", "request");
+            tracing::trace!(target: "aws::queue", "ours");
+            tracing::info!(target: "hyper", "it is allowed to say this");
+        });
+        let text = out.text();
+        assert!(!text.contains("theirs"), "{filter}: {text}");
+        assert_eq!(text.contains("ours"), ours, "{filter}: {text}");
+        assert!(text.contains("allowed"), "{filter}: {text}");
+    }
+}
