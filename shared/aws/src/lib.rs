@@ -3,6 +3,22 @@
 //! Queues are SQS standard queues; checkpoints, links and books are items of one DynamoDB table,
 //! failures of another; what is large is in an S3 bucket; secrets are in Secrets Manager.
 
+mod blobs;
 mod client;
+mod dynamo;
+mod failures;
+#[cfg(feature = "lambda")]
+pub mod function;
+mod queue;
+mod said;
+mod secrets;
+mod stack;
+mod state;
 
+pub use blobs::S3Blobs;
 pub use client::{Clients, connect};
+pub use failures::DynamoFailures;
+pub use queue::{Books, Queues};
+pub use secrets::SecretsManager;
+pub use stack::{Stack, StackError};
+pub use state::{DynamoLedger, ReportsWaiting, StateTable, StoredFailures};

@@ -1,0 +1,78 @@
+//! What the blobs make of answers that no emulator gives.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::config::Credentials;
+use axum::{
+    Router,
+    http::{Method, StatusCode},
+};
+use ports::testing::ManualClock;
+
+use super::*;
+
+/// Blobs over a server that stores at the call `stores` only, being busy with another write of
+/// the name until then, and deletes nothing of what it is told to; with the number of its calls.
+async fn blobs(stores: u32) -> (S3Blobs, Arc<AtomicU32>) {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let answer = async move |method: Method| {
+        let call = counted.fetch_add(1, Ordering::SeqCst) + 1;
+        if method == Method::POST {
+            let error = "<Key>a/1</Key><Code>InternalError</Code><Message>try again</Message>";
+            let body = format!("<DeleteResult><Error>{error}</Error></DeleteResult>");
+            (StatusCode::OK, body)
+        } else if call < stores {
+            let error = "<Code>ConditionalRequestConflict</Code><Message>busy</Message>";
+            (StatusCode::CONFLICT, format!("<Error>{error}</Error>"))
+        } else {
+            (StatusCode::OK, String::new())
+        }
+    };
+    let app = Router::new().fallback(answer);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
+        .region(Region::from_static("us-east-1"))
+        .endpoint_url(endpoint)
+        .force_path_style(true)
+        .build();
+    let clock = Arc::new(ManualClock::default());
+    let client = Client::from_conf(config);
+    let blobs = S3Blobs::new(client, "bucket".into(), "a/".into(), clock);
+    (blobs, calls)
+}
+
+#[tokio::test]
+async fn a_write_that_another_gets_in_the_way_of_is_tried_again() {
+    let (blobs, calls) = blobs(3).await;
+    assert!(blobs.put_new("1", Bytes::new()).await.unwrap());
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+    assert!(blobs.clock.now() > ManualClock::default().now());
+}
+
+#[tokio::test]
+async fn a_write_that_another_never_lets_through_is_an_error() {
+    let (blobs, calls) = blobs(u32::MAX).await;
+    let failed = blobs.put_new("1", Bytes::new()).await.unwrap_err();
+    let text = failed.to_string();
+    assert!(
+        text.contains("s3://bucket/a/1") && text.contains("busy"),
+        "{text}"
+    );
+    assert_eq!(calls.load(Ordering::SeqCst), ATTEMPTS);
+}
+
+#[tokio::test]
+async fn a_deletion_that_fails_in_part_is_an_error() {
+    let (blobs, _) = blobs(0).await;
+    let failed = blobs.delete(&["1".into(), "2".into()]).await;
+    let text = failed.unwrap_err().to_string();
+    let expected = "1 of 2 could not be deleted, `a/1` among them: InternalError: try again";
+    assert!(text.contains(expected), "{text}");
+}

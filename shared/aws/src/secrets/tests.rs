@@ -1,0 +1,111 @@
+//! What the secrets make of answers that no emulator gives, and how often they ask.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_secretsmanager::config::Credentials;
+use axum::{Json, Router, body::Bytes, extract::State, http::StatusCode};
+use ports::testing::ManualClock;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Answers with the number of the call as the secret, except for some names.
+async fn answer(
+    State(calls): State<Arc<AtomicUsize>>,
+    request: Bytes,
+) -> (StatusCode, Json<Value>) {
+    let request: Value = serde_json::from_slice(&request).unwrap();
+    let call = calls.fetch_add(1, Ordering::SeqCst) + 1;
+    let error = |code: &str, message: &str| {
+        let body = json!({"__type": code, "Message": message});
+        (StatusCode::BAD_REQUEST, Json(body))
+    };
+    match request["SecretId"].as_str().unwrap() {
+        "crm/missing" => error("ResourceNotFoundException", "no such secret"),
+        "crm/denied" => error(
+            "AccessDeniedException",
+            "no identity-based policy allows it",
+        ),
+        "crm/binary" => (StatusCode::OK, Json(json!({"SecretBinary": "AAE="}))),
+        _ => (
+            StatusCode::OK,
+            Json(json!({"SecretString": format!("{call}\n")})),
+        ),
+    }
+}
+
+async fn secrets() -> (SecretsManager, Arc<ManualClock>, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let app = Router::new()
+        .fallback(answer)
+        .with_state(Arc::clone(&calls));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let config = aws_sdk_secretsmanager::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
+        .region(Region::from_static("us-east-1"))
+        .endpoint_url(endpoint)
+        .build();
+    let clock = Arc::new(ManualClock::default());
+    let client = Client::from_conf(config);
+    let port = Arc::clone(&clock) as Arc<dyn Clock>;
+    (
+        SecretsManager::new(client, "crm/".into(), port),
+        clock,
+        calls,
+    )
+}
+
+#[tokio::test]
+async fn a_rotated_secret_works_within_a_minute() {
+    let (secrets, clock, _) = secrets().await;
+    for expected in ["1", "1", "2", "2", "3"] {
+        assert_eq!(secrets.get("hook").await.unwrap().expose(), expected);
+        clock.advance(FRESH / 2);
+    }
+    assert!(FRESH <= Duration::from_mins(1));
+}
+
+#[tokio::test]
+async fn all_who_want_a_secret_share_one_call() {
+    let (secrets, _, calls) = secrets().await;
+    let wanted = (0..50).map(|_| secrets.get("hook"));
+    for secret in futures_util::future::join_all(wanted).await {
+        assert_eq!(secret.unwrap().expose(), "1");
+    }
+    let wanted = (0..50).map(|_| secrets.get("denied"));
+    for secret in futures_util::future::join_all(wanted).await {
+        assert!(secret.is_err());
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn an_error_says_what_to_do_and_is_not_kept() {
+    let (secrets, clock, calls) = secrets().await;
+    let cases = [
+        (
+            "missing",
+            "aws secretsmanager create-secret --name 'crm/missing'",
+        ),
+        (
+            "denied",
+            "permission secretsmanager:GetSecretValue on `crm/denied`",
+        ),
+        ("denied", "no identity-based policy allows it"),
+        ("binary", "the value of `crm/binary` is binary"),
+    ];
+    for (name, expected) in cases {
+        clock.advance(Duration::from_millis(1));
+        let error = secrets.get(name).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(name) && text.contains(expected), "{text}");
+        let missing = matches!(error, SecretError::NotFound { .. });
+        assert_eq!(missing, name == "missing", "{error:?}");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), cases.len());
+}

@@ -1,0 +1,229 @@
+//! Entering news of packs.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::{
+    Put, ReturnValuesOnConditionCheckFailure as OnFailure, TransactWriteItem,
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use model::{Counts, MapName, RunId};
+use ports::{PackEntry, Revision, Settlement, StoreError};
+
+use super::{
+    StateTable,
+    active::books_partition,
+    bucket::{Bucket, Entry, Groups, Place, Sums, late},
+    item::{Item, Refused, get_text, key, number, put_refused, revision},
+    new_revision,
+};
+use crate::dynamo::{Transacted, after_transactions};
+
+/// While a second is younger than this, its news is entered in its own bucket, in one write. News
+/// of older ones is entered beside them, so that a second that has been added up stays as it is.
+pub(super) const YOUNG: i64 = 10 * 60;
+
+const WHAT: &str = "entering packs in the books";
+/// Buckets written side by side.
+const AT_ONCE: usize = 16;
+/// Buckets of one transaction: with what may be in them it is far from the 4 MB that one may have.
+const TOGETHER: usize = 25;
+
+/// How a write ended.
+enum Written {
+    Done,
+    /// Somebody else was first; this is the bucket now.
+    Again(Bucket),
+}
+
+/// The items of a transaction, which has to be made anew for every attempt.
+fn puts(items: &[Put]) -> Vec<TransactWriteItem> {
+    let put = |put: &Put| TransactWriteItem::builder().put(put.clone()).build();
+    items.iter().map(put).collect()
+}
+
+impl StateTable {
+    pub(super) async fn open_packs(&self, packs: &[PackEntry]) -> Result<(), StoreError> {
+        self.enter(Groups::opened(packs)).await
+    }
+
+    pub(super) async fn settle_packs(&self, all: &[Settlement]) -> Result<(), StoreError> {
+        self.enter(Groups::settled(all)).await
+    }
+
+    async fn enter(&self, groups: Groups) -> Result<(), StoreError> {
+        for ((map, run), places) in groups.0 {
+            self.mark(&map, run).await?;
+            let now = self.now();
+            let is_young = |place: &Place| place.second.is_some_and(|second| now < second + YOUNG);
+            let (young, old): (Vec<_>, Vec<_>) =
+                places.into_iter().partition(|(place, _)| is_young(place));
+            stream::iter(young)
+                .map(|(place, entries)| self.enter_young(place, entries))
+                .buffer_unordered(AT_ONCE)
+                .try_collect::<()>()
+                .await?;
+            for together in old.chunks(TOGETHER) {
+                self.enter_old(&map, run, together).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn enter_young(&self, place: Place, entries: Vec<Entry>) -> Result<(), StoreError> {
+        let mut bucket = self.buckets.take(&place);
+        let mut waits = 0;
+        loop {
+            let mut after = bucket.clone();
+            let Some(new) = after.enter(&entries) else {
+                self.buckets.keep(place, bucket);
+                return Ok(());
+            };
+            after.sums.merge(&new);
+            let mine = Revision(new_revision());
+            match self.write_young(&place, &bucket, &after, mine).await? {
+                Written::Done => {
+                    after.revision = Some(mine);
+                    self.buckets.keep(place, after);
+                    return Ok(());
+                }
+                Written::Again(now) => bucket = now,
+            }
+            self.pause(WHAT, &mut waits).await?;
+        }
+    }
+
+    async fn write_young(
+        &self,
+        place: &Place,
+        before: &Bucket,
+        after: &Bucket,
+        mine: Revision,
+    ) -> Result<Written, StoreError> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(after.item(place, mine, self.now())))
+            .return_values_on_condition_check_failure(OnFailure::AllOld);
+        let put = match before.revision {
+            None => put.condition_expression("attribute_not_exists(pk)"),
+            Some(seen) => put
+                .condition_expression("rev = :seen")
+                .expression_attribute_values(":seen", number(seen.0)),
+        };
+        let put = after_transactions(|| put.clone().send()).await;
+        match put.map_err(|error| put_refused(WHAT, error)) {
+            Ok(_) => Ok(Written::Done),
+            // The answer to an attempt that succeeded was lost.
+            Err(Refused::Condition(Some(item))) if revision(&item) == mine => Ok(Written::Done),
+            Err(Refused::Condition(item)) => {
+                let now = item.as_ref().map(Bucket::of_item);
+                Ok(Written::Again(now.unwrap_or_default()))
+            }
+            Err(Refused::Store(error)) => Err(error),
+        }
+    }
+
+    /// Enters news of old seconds: each is noted in its bucket, and what it comes to stands in an
+    /// item of its own, made now. No item is shared by workers that have different packs.
+    async fn enter_old(
+        &self,
+        map: &MapName,
+        run: RunId,
+        all: &[(Place, Vec<Entry>)],
+    ) -> Result<(), StoreError> {
+        let mut before: Vec<Bucket> = all
+            .iter()
+            .map(|(place, _)| self.buckets.take(place))
+            .collect();
+        let mut waits = 0;
+        loop {
+            let mine = Revision(new_revision());
+            let mut sums = Sums::default();
+            let mut items = Vec::with_capacity(all.len() + 1);
+            for ((place, entries), bucket) in all.iter().zip(&mut before) {
+                let mut after = bucket.clone();
+                if let Some(new) = after.enter(entries) {
+                    sums.merge(&new);
+                    items.push(self.put_bucket(place, bucket, &after, mine)?);
+                    after.revision = Some(mine);
+                    self.buckets.keep(place.clone(), after);
+                }
+            }
+            if items.is_empty() {
+                return Ok(());
+            }
+            let beside = late(map, run, self.now(), &sums);
+            items.push(self.put(Put::builder().set_item(Some(beside)))?);
+            match self.as_table().transact(WHAT, || puts(&items)).await? {
+                Transacted::Done => return Ok(()),
+                Transacted::Refused(_) => before = self.read_buckets(all).await?,
+            }
+            self.pause(WHAT, &mut waits).await?;
+        }
+    }
+
+    fn put(&self, put: aws_sdk_dynamodb::types::builders::PutBuilder) -> Result<Put, StoreError> {
+        let put = put.table_name(&self.table).build();
+        put.map_err(StoreError::unavailable(WHAT))
+    }
+
+    fn put_bucket(
+        &self,
+        place: &Place,
+        before: &Bucket,
+        after: &Bucket,
+        mine: Revision,
+    ) -> Result<Put, StoreError> {
+        let put = Put::builder().set_item(Some(after.item(place, mine, self.now())));
+        self.put(match before.revision {
+            None => put.condition_expression("attribute_not_exists(pk)"),
+            Some(seen) => put
+                .condition_expression("rev = :seen")
+                .expression_attribute_values(":seen", number(seen.0)),
+        })
+    }
+
+    /// The buckets at these places as they are now, in order.
+    async fn read_buckets(&self, all: &[(Place, Vec<Entry>)]) -> Result<Vec<Bucket>, StoreError> {
+        let keys = all.iter().map(|(place, _)| place.key()).collect();
+        let items = self.items(WHAT, keys, true).await?;
+        let found: HashMap<&str, &Item> = items
+            .iter()
+            .filter_map(|item| Some((get_text(item, "sk")?, item)))
+            .collect();
+        let bucket = |(place, _): &(Place, Vec<Entry>)| {
+            let item = found.get(place.sk.as_str());
+            item.map(|item| Bucket::of_item(item)).unwrap_or_default()
+        };
+        Ok(all.iter().map(bucket).collect())
+    }
+
+    /// Moves outcomes of a run, once per reason.
+    pub(super) async fn amend_run(
+        &self,
+        map: &MapName,
+        run: RunId,
+        reason: &str,
+        (from, to): (Counts, Counts),
+    ) -> Result<(), StoreError> {
+        self.mark(map, run).await?;
+        let mark = key(
+            books_partition(map),
+            format!("X#{}#{reason}", run.as_uuid()),
+        );
+        let mark = Put::builder()
+            .set_item(Some(mark))
+            .condition_expression("attribute_not_exists(pk)");
+        let beside = late(map, run, self.now(), &Sums::moving(&from, &to));
+        let items = [
+            self.put(mark)?,
+            self.put(Put::builder().set_item(Some(beside)))?,
+        ];
+        // If it is refused, it has been said before.
+        self.as_table()
+            .transact(WHAT, || puts(&items))
+            .await
+            .map(drop)
+    }
+}

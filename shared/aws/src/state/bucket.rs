@@ -1,0 +1,323 @@
+//! The packs of a run that were made in one second, in one item.
+//!
+//! To count a pack once, it has to be remembered. An item for each pack would cost as much as
+//! sending it; one for all of a second costs a hundredth, and is as easily found, because a
+//! pack's identifier begins with the time at which it was made.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
+use model::{Counts, MapName, Outcome, PackId, RunId};
+use ports::{PackEntry, PackRef, Revision, Settlement};
+
+use super::item::{Item, get_number, key, number, revision};
+
+/// How long the packs of a second are remembered: longer than any queue keeps a message.
+const REMEMBERED: i64 = 15 * 24 * 3600;
+
+/// Where a pack is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) pk: String,
+    pub(super) sk: String,
+    /// When its packs were made, in seconds of Unix time; `None` if their identifiers do not
+    /// tell.
+    pub(super) second: Option<i64>,
+}
+
+pub(super) fn partition(map: &MapName, run: RunId) -> String {
+    format!("H#{map}#{}", run.as_uuid())
+}
+
+/// The sort key of a second. It sorts behind all that tell no time.
+pub(super) fn sort_key(second: i64) -> String {
+    format!("s{second:012}")
+}
+
+/// An item for news of old seconds that came now: it is counted like a bucket of this second.
+pub(super) fn late(map: &MapName, run: RunId, now: i64, sums: &Sums) -> Item {
+    let sk = format!("{}x{:016x}", sort_key(now), fastrand::u64(..));
+    let mut item = key(partition(map, run), sk);
+    item.insert("ttl".into(), number(now + REMEMBERED));
+    sums.enter_into(&mut item);
+    item
+}
+
+impl Place {
+    pub(super) fn of(id: PackId, map: &MapName, run: RunId) -> Self {
+        const TIME_ORDERED: usize = 7;
+        let uuid = id.as_uuid();
+        let second = uuid
+            .get_timestamp()
+            .filter(|_| uuid.get_version_num() == TIME_ORDERED)
+            .and_then(|time| i64::try_from(time.to_unix().0).ok());
+        let sk = second.map_or_else(|| format!("a{:02x}", uuid.as_bytes()[0]), sort_key);
+        Self {
+            pk: partition(map, run),
+            sk,
+            second,
+        }
+    }
+
+    pub(super) fn key(&self) -> Item {
+        key(&self.pk, &self.sk)
+    }
+}
+
+/// The half of a pack's identifier that is random; enough to tell the packs of a second apart.
+type ShortId = [u8; 8];
+
+fn short(id: PackId) -> ShortId {
+    let (_, low) = id.as_uuid().as_u64_pair();
+    low.to_be_bytes()
+}
+
+/// News of a pack.
+#[derive(Debug, Clone)]
+pub(super) enum Entry {
+    Open { id: PackId, count: u32 },
+    Settle { id: PackId, counts: Counts },
+}
+
+/// A part of the books. One that takes back what another has is below zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    read: i64,
+    /// In the order of [`OUTCOMES`].
+    ended: [i64; OUTCOMES.len()],
+}
+
+const OUTCOMES: [Outcome; 5] = [
+    Outcome::Applied,
+    Outcome::Unchanged,
+    Outcome::Superseded,
+    Outcome::Filtered,
+    Outcome::Failed,
+];
+const NAMES: [&str; OUTCOMES.len()] = ["applied", "unchanged", "superseded", "filtered", "failed"];
+
+fn ended(counts: &Counts) -> [i64; OUTCOMES.len()] {
+    let Counts {
+        applied,
+        unchanged,
+        superseded,
+        filtered,
+        failed,
+    } = *counts;
+    [applied, unchanged, superseded, filtered, failed]
+        .map(|count| count.try_into().unwrap_or(i64::MAX))
+}
+
+fn count(sum: i64) -> u64 {
+    // A sum below zero would be a mistake; it must not hide all the others.
+    sum.try_into().unwrap_or(0)
+}
+
+impl Sums {
+    pub(super) fn of_item(item: &Item) -> Self {
+        Self {
+            read: get_number(item, "read"),
+            ended: NAMES.map(|name| get_number(item, name)),
+        }
+    }
+
+    /// What moves outcomes from one to another.
+    pub(super) fn moving(from: &Counts, to: &Counts) -> Self {
+        let (mut moved, from) = (ended(to), ended(from));
+        for (sum, less) in moved.iter_mut().zip(from) {
+            *sum -= less;
+        }
+        Self {
+            read: 0,
+            ended: moved,
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.read += other.read;
+        for (sum, more) in self.ended.iter_mut().zip(other.ended) {
+            *sum += more;
+        }
+    }
+
+    pub(super) fn read(&self) -> u64 {
+        count(self.read)
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for (sum, outcome) in self.ended.iter().zip(OUTCOMES) {
+            counts.add(outcome, count(*sum));
+        }
+        counts
+    }
+
+    /// Changes read of which nobody has said what became.
+    pub(super) fn in_flight(&self) -> u64 {
+        count(self.read - self.ended.iter().sum::<i64>())
+    }
+
+    /// Those that are not nothing, by the names of their attributes.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        let all = [("read", self.read)]
+            .into_iter()
+            .chain(NAMES.into_iter().zip(self.ended));
+        all.filter(|(_, sum)| *sum != 0)
+    }
+
+    pub(super) fn enter_into(&self, item: &mut Item) {
+        item.extend(self.fields().map(|(name, sum)| (name.into(), number(sum))));
+    }
+}
+
+/// The packs of one second.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bucket {
+    pub(super) revision: Option<Revision>,
+    open: BTreeSet<ShortId>,
+    settled: BTreeSet<ShortId>,
+    /// What was entered while it was young; what comes later is in items of its own.
+    pub(super) sums: Sums,
+}
+
+fn ids(item: &Item, name: &str) -> BTreeSet<ShortId> {
+    let bytes = item.get(name).and_then(|value| value.as_b().ok());
+    let chunks = bytes.map(|bytes| bytes.as_ref().chunks_exact(8));
+    chunks
+        .into_iter()
+        .flatten()
+        .filter_map(|id| id.try_into().ok())
+        .collect()
+}
+
+fn bytes(ids: &BTreeSet<ShortId>) -> AttributeValue {
+    AttributeValue::B(Blob::new(
+        ids.iter().flatten().copied().collect::<Vec<u8>>(),
+    ))
+}
+
+impl Bucket {
+    pub(super) fn of_item(item: &Item) -> Self {
+        Self {
+            revision: Some(revision(item)),
+            open: ids(item, "o"),
+            settled: ids(item, "s"),
+            sums: Sums::of_item(item),
+        }
+    }
+
+    pub(super) fn item(&self, place: &Place, mine: Revision, now: i64) -> Item {
+        let mut item = place.key();
+        item.insert("rev".into(), number(mine.0));
+        // What is open is counted as under way until it is settled, however late that is.
+        if self.open.is_empty() {
+            item.insert("ttl".into(), number(now + REMEMBERED));
+        }
+        for (name, ids) in [("o", &self.open), ("s", &self.settled)] {
+            if !ids.is_empty() {
+                item.insert(name.into(), bytes(ids));
+            }
+        }
+        self.sums.enter_into(&mut item);
+        item
+    }
+
+    pub(super) fn is_settled(&self, id: PackId) -> bool {
+        self.settled.contains(&short(id))
+    }
+
+    /// Enters what is new in `entries`; `None` if nothing is.
+    pub(super) fn enter(&mut self, entries: &[Entry]) -> Option<Sums> {
+        let mut new = Sums::default();
+        let mut changed = false;
+        for entry in entries {
+            match entry {
+                Entry::Open { id, count } => {
+                    if !self.is_settled(*id) && self.open.insert(short(*id)) {
+                        new.read += i64::from(*count);
+                        changed = true;
+                    }
+                }
+                Entry::Settle { id, counts } => {
+                    if self.settled.insert(short(*id)) {
+                        let ended = Sums {
+                            read: 0,
+                            ended: ended(counts),
+                        };
+                        if !self.open.remove(&short(*id)) {
+                            new.read += ended.ended.iter().sum::<i64>();
+                        }
+                        new.merge(&ended);
+                        changed = true;
+                    }
+                }
+            }
+        }
+        changed.then_some(new)
+    }
+}
+
+/// Entries of runs, by their places.
+#[derive(Debug, Default)]
+pub(super) struct Groups(pub(super) HashMap<(MapName, RunId), HashMap<Place, Vec<Entry>>>);
+
+impl Groups {
+    fn add(&mut self, id: PackId, map: &MapName, run: RunId, entry: Entry) {
+        let places = self.0.entry((map.clone(), run)).or_default();
+        places
+            .entry(Place::of(id, map, run))
+            .or_default()
+            .push(entry);
+    }
+
+    pub(super) fn opened(packs: &[PackEntry]) -> Self {
+        let mut groups = Self::default();
+        for PackEntry {
+            id,
+            map,
+            run,
+            count,
+        } in packs
+        {
+            let (id, count) = (*id, *count);
+            groups.add(id, map, *run, Entry::Open { id, count });
+        }
+        groups
+    }
+
+    pub(super) fn settled(settlements: &[Settlement]) -> Self {
+        let mut groups = Self::default();
+        for Settlement { pack, counts } in settlements {
+            let PackRef { id, map, run } = pack;
+            let (id, counts) = (*id, *counts);
+            groups.add(id, map, *run, Entry::Settle { id, counts });
+        }
+        groups
+    }
+}
+
+/// Buckets as they were when they were last seen. One that is out of date costs a refused
+/// write; one that is not saves a read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recent(Arc<Mutex<HashMap<Place, Bucket>>>);
+
+impl Recent {
+    /// More than a worker has under way.
+    const MOST: usize = 1024;
+
+    pub(super) fn take(&self, place: &Place) -> Bucket {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.remove(place).unwrap_or_default()
+    }
+
+    pub(super) fn keep(&self, place: Place, bucket: Bucket) {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= Self::MOST {
+            recent.clear();
+        }
+        recent.insert(place, bucket);
+    }
+}

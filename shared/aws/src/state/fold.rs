@@ -1,0 +1,209 @@
+//! Adding up the news of old seconds, and putting runs away that are over.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::{
+    error::ProvideErrorMetadata,
+    types::{Delete, TransactWriteItem, Update},
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use model::{MapName, RunId};
+use ports::StoreError;
+
+use super::{
+    StateTable,
+    active::{active_key, books_partition, folded, retired_key},
+    books::YOUNG,
+    bucket::{Sums, partition, sort_key},
+    item::{Item, get_number, get_text, key, number, text, unavailable},
+};
+use crate::dynamo::after_transactions;
+
+/// Seconds older than this are added up. Nobody who took one for young writes it so late.
+const OLD: i64 = 2 * YOUNG;
+/// A run without news for so long is no longer looked at.
+const QUIET: i64 = 60 * 60;
+/// Runs looked at side by side.
+const AT_ONCE: usize = 8;
+
+const WHAT: &str = "adding the books up";
+
+/// The parts of an update that adds to totals and to the revision.
+struct Adds {
+    /// What else the update does.
+    set: &'static str,
+    terms: Vec<String>,
+    names: HashMap<String, String>,
+    values: Item,
+}
+
+impl Adds {
+    fn new(sums: &Sums) -> Self {
+        let mut adds = Self {
+            set: "",
+            terms: vec!["rev :one".into()],
+            names: HashMap::new(),
+            values: [(":one".into(), number(1))].into(),
+        };
+        for (name, sum) in sums.fields() {
+            adds.terms.push(format!("#{name} :{name}"));
+            adds.names.insert(format!("#{name}"), name.into());
+            adds.values.insert(format!(":{name}"), number(sum));
+        }
+        adds
+    }
+
+    fn expression(&self) -> String {
+        format!("{} ADD {}", self.set, self.terms.join(", "))
+    }
+
+    fn names(&self) -> Option<HashMap<String, String>> {
+        // DynamoDB refuses an empty one.
+        (!self.names.is_empty()).then(|| self.names.clone())
+    }
+}
+
+impl StateTable {
+    /// Adds up the seconds of a map that are old, and retires runs that are over. To be called
+    /// every few minutes: what is not added up has to be read each time somebody asks for the
+    /// books.
+    pub async fn fold(&self, map: &MapName) -> Result<(), StoreError> {
+        let runs = self.active_runs(map).await?;
+        stream::iter(runs)
+            .map(|item| self.fold_run(map, item))
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    async fn fold_run(&self, map: &MapName, item: Item) -> Result<(), StoreError> {
+        let Some(run) = run_of(&item, "A#") else {
+            return Ok(());
+        };
+        let until = sort_key(self.now() - OLD);
+        let old = self
+            .buckets_between(map, run, folded(&item), &until)
+            .await?;
+        let Some(last) = old.last().and_then(|last| get_text(last, "sk")) else {
+            return self.retire(map, run, &item).await;
+        };
+        let mut sums = Sums::default();
+        for bucket in &old {
+            sums.merge(&Sums::of_item(bucket));
+        }
+        self.add_up(map, run, &item, (&sums, last)).await
+    }
+
+    async fn add_up(
+        &self,
+        map: &MapName,
+        run: RunId,
+        item: &Item,
+        (sums, last): (&Sums, &str),
+    ) -> Result<(), StoreError> {
+        let mut adds = Adds::new(sums);
+        adds.set = "SET folded = :last";
+        adds.values.insert(":last".into(), text(last));
+        let condition = match get_text(item, "folded") {
+            None => "attribute_exists(pk) AND attribute_not_exists(folded)",
+            Some(folded) => {
+                adds.values.insert(":folded".into(), text(folded));
+                "folded = :folded"
+            }
+        };
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(books_partition(map), active_key(run))))
+            .update_expression(adds.expression())
+            .condition_expression(condition)
+            .set_expression_attribute_names(adds.names())
+            .set_expression_attribute_values(Some(adds.values));
+        match after_transactions(|| update.clone().send()).await {
+            Ok(_) => Ok(()),
+            // Somebody else has added them up.
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(()),
+            Err(error) => Err(unavailable(WHAT)(error)),
+        }
+    }
+
+    /// Moves the totals of a run that is over to those of its map.
+    async fn retire(&self, map: &MapName, run: RunId, item: &Item) -> Result<(), StoreError> {
+        let sums = Sums::of_item(item);
+        let quiet = get_number::<i64>(item, "seen") < self.now() - QUIET;
+        if !quiet || run == RunId::live(map) || sums.in_flight() > 0 {
+            return Ok(());
+        }
+        if !self.buckets_after(map, run, folded(item)).await?.is_empty() {
+            return Ok(());
+        }
+        let delete = Delete::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(books_partition(map), active_key(run))))
+            .condition_expression("rev = :rev")
+            .expression_attribute_values(":rev", number(get_number::<u64>(item, "rev")))
+            .build()
+            .map_err(StoreError::unavailable(WHAT))?;
+        let mut kept = Adds::new(&sums);
+        kept.values.insert(":folded".into(), text(folded(item)));
+        kept.set = "SET folded = :folded";
+        let items = [
+            TransactWriteItem::builder().delete(delete).build(),
+            self.add_to(map, &retired_key(run), kept)?,
+            self.add_to(map, "T", Adds::new(&sums))?,
+        ];
+        // If it is refused, the run has news.
+        let retired = self.as_table().transact(WHAT, || items.to_vec()).await;
+        retired.map(drop)
+    }
+
+    /// Adds to totals that may not exist.
+    fn add_to(&self, map: &MapName, sk: &str, adds: Adds) -> Result<TransactWriteItem, StoreError> {
+        let update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(books_partition(map), sk)))
+            .update_expression(adds.expression())
+            .set_expression_attribute_names(adds.names())
+            .set_expression_attribute_values(Some(adds.values))
+            .build()
+            .map_err(StoreError::unavailable(WHAT))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+
+    /// The totals of all runs of a map that have news.
+    pub(super) async fn active_runs(&self, map: &MapName) -> Result<Vec<Item>, StoreError> {
+        self.range(WHAT, &books_partition(map), "A#", "A~").await
+    }
+
+    async fn buckets_between(
+        &self,
+        map: &MapName,
+        run: RunId,
+        after: &str,
+        until: &str,
+    ) -> Result<Vec<Item>, StoreError> {
+        if after >= until {
+            return Ok(Vec::new());
+        }
+        // No sort key lies between one and itself with a character more.
+        let from = format!("{after}\u{0}");
+        self.range(WHAT, &partition(map, run), &from, until).await
+    }
+
+    /// Buckets of a run that are not in its totals.
+    pub(super) async fn buckets_after(
+        &self,
+        map: &MapName,
+        run: RunId,
+        after: &str,
+    ) -> Result<Vec<Item>, StoreError> {
+        self.buckets_between(map, run, after, "s~").await
+    }
+}
+
+/// The run in the sort key of an item.
+pub(super) fn run_of(item: &Item, prefix: &str) -> Option<RunId> {
+    let run = get_text(item, "sk")?.strip_prefix(prefix)?;
+    Some(RunId::from_uuid(run.parse().ok()?))
+}

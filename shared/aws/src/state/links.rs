@@ -1,0 +1,192 @@
+//! Links.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as OnFailure;
+use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
+use model::MapName;
+use ports::{Link, Links, Revision, StoreError, Stored};
+use sha2::{Digest, Sha256};
+
+use super::{
+    SHARDS, StateTable,
+    item::{Item, Refused, get_text, key, number, put_refused, revision, text, unavailable},
+    new_revision, shard,
+};
+
+/// Writes under way at once.
+const AT_ONCE: usize = 16;
+
+fn of_shard(map: &MapName, shard: u32) -> String {
+    format!("L#{map}#{shard}")
+}
+
+fn partition(map: &MapName, name: &str) -> String {
+    of_shard(map, shard(name))
+}
+
+/// More bytes of a row's key than this do not go into a sort key, which has 1024 at most.
+const LONGEST: usize = 900;
+
+/// A sort key may not be empty, and the key of a row may. Of a long one it has the beginning and
+/// a digest.
+fn sort_key(name: &str) -> String {
+    if name.len() <= LONGEST {
+        return format!("K{name}");
+    }
+    let begin = &name[..name.floor_char_boundary(LONGEST)];
+    format!("K{begin}#{}", hex::encode(Sha256::digest(name)))
+}
+
+fn name(item: &Item) -> &str {
+    let short = || get_text(item, "sk").and_then(|sk| sk.strip_prefix('K'));
+    get_text(item, "name").or_else(short).unwrap_or_default()
+}
+
+fn stored(item: &Item) -> Result<Stored<Link>, StoreError> {
+    let link = get_text(item, "link").unwrap_or_default();
+    let value = serde_json::from_str(link);
+    Ok(Stored {
+        value: value.map_err(StoreError::corrupt(format!("the link of `{}`", name(item))))?,
+        revision: revision(item),
+    })
+}
+
+impl StateTable {
+    async fn put_link(
+        &self,
+        map: &MapName,
+        name: &str,
+        expected: Option<Revision>,
+        link: &Link,
+    ) -> Result<Option<Revision>, StoreError> {
+        let mine = Revision(new_revision());
+        let link = serde_json::to_string(link).map_err(StoreError::corrupt("a link"))?;
+        let mut item = key(partition(map, name), sort_key(name));
+        item.insert("rev".into(), number(mine.0));
+        item.insert("link".into(), text(link));
+        if name.len() > LONGEST {
+            item.insert("name".into(), text(name));
+        }
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .return_values_on_condition_check_failure(OnFailure::AllOld);
+        let put = match expected {
+            None => put.condition_expression("attribute_not_exists(pk)"),
+            Some(expected) => put
+                .condition_expression("rev = :expected")
+                .expression_attribute_values(":expected", number(expected.0)),
+        };
+        match put
+            .send()
+            .await
+            .map_err(|error| put_refused("writing a link", error))
+        {
+            Ok(_) => Ok(Some(mine)),
+            // The answer to an attempt that succeeded was lost.
+            Err(Refused::Condition(Some(item))) if revision(&item) == mine => Ok(Some(mine)),
+            Err(Refused::Condition(_)) => Ok(None),
+            Err(Refused::Store(error)) => Err(error),
+        }
+    }
+
+    /// Up to `limit` links of one shard.
+    async fn list_shard(
+        &self,
+        pk: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Item>, StoreError> {
+        let what = "listing links";
+        let after = after.map_or_else(|| "J".to_owned(), sort_key);
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk AND sk > :after")
+            .expression_attribute_values(":pk", text(pk))
+            .expression_attribute_values(":after", text(after))
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .into_paginator()
+            .items()
+            .send();
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(item) = pages.next().await
+        {
+            found.push(item.map_err(unavailable(what))?);
+        }
+        Ok(found)
+    }
+}
+
+#[async_trait]
+impl Links for StateTable {
+    async fn get(
+        &self,
+        map: &MapName,
+        names: &[String],
+    ) -> Result<Vec<Option<Stored<Link>>>, StoreError> {
+        let different: HashSet<&String> = names.iter().collect();
+        let keys = different
+            .into_iter()
+            .map(|name| key(partition(map, name), sort_key(name)))
+            .collect();
+        let mut found = HashMap::new();
+        for item in self.items("reading links", keys, true).await? {
+            found.insert(name(&item).to_owned(), stored(&item)?);
+        }
+        Ok(names.iter().map(|name| found.get(name).cloned()).collect())
+    }
+
+    async fn put(
+        &self,
+        map: &MapName,
+        links: Vec<(String, Option<Revision>, Link)>,
+    ) -> Result<Vec<Option<Revision>>, StoreError> {
+        let mut answers = vec![None; links.len()];
+        // Links of one key are written one after the other, in their order.
+        let mut of_key: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (index, (name, ..)) in links.iter().enumerate() {
+            of_key.entry(name).or_default().push(index);
+        }
+        let links = &links;
+        let written: Vec<Vec<(usize, Option<Revision>)>> = stream::iter(of_key.into_values())
+            .map(|indices| async move {
+                let mut written = Vec::with_capacity(indices.len());
+                for index in indices {
+                    let (name, expected, link) = &links[index];
+                    written.push((index, self.put_link(map, name, *expected, link).await?));
+                }
+                Ok::<_, StoreError>(written)
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        for (index, revision) in written.into_iter().flatten() {
+            answers[index] = revision;
+        }
+        Ok(answers)
+    }
+
+    async fn list(
+        &self,
+        map: &MapName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Stored<Link>)>, StoreError> {
+        let shards: Vec<String> = (0..SHARDS).map(|shard| of_shard(map, shard)).collect();
+        let lists = shards.iter().map(|pk| self.list_shard(pk, after, limit));
+        let mut all: Vec<Item> = try_join_all(lists).await?.into_iter().flatten().collect();
+        all.sort_unstable_by(|one, other| get_text(one, "sk").cmp(&get_text(other, "sk")));
+        all.truncate(limit);
+        all.iter()
+            .map(|item| Ok((name(item).to_owned(), stored(item)?)))
+            .collect()
+    }
+}

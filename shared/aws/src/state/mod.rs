@@ -1,0 +1,78 @@
+//! One DynamoDB table for all that is small: checkpoints, links, delivery names, books.
+//!
+//! Keys are `pk` and `sk`, both strings; the attribute `ttl` holds the second at which an item
+//! may be deleted.
+//!
+//! | item | `pk` | `sk` |
+//! |---|---|---|
+//! | checkpoint | `C#<first part of its key>#<shard>` | its key |
+//! | link | `L#<map>#<shard>` | `K<key>` |
+//! | delivery name | `N#<digest>` | `N` |
+//! | totals of a map | `B#<map>` | `T` |
+//! | totals of a run with news | `B#<map>` | `A#<run>` |
+//! | totals of a run without | `B#<map>` | `R#<run>` |
+//! | an amendment | `B#<map>` | `X#<run>#<reason>` |
+//! | packs of one second of a run | `H#<map>#<run>` | `s<second>` |
+//! | late news of older seconds | `H#<map>#<run>` | `s<second>x<random>` |
+
+mod active;
+mod books;
+mod bucket;
+mod checkpoints;
+mod fold;
+mod item;
+mod ledger;
+mod links;
+mod names;
+
+use std::sync::Arc;
+
+use aws_sdk_dynamodb::Client;
+use ports::Clock;
+
+pub use ledger::{DynamoLedger, ReportsWaiting, StoredFailures};
+
+/// Shards of what is listed as a whole and written by many.
+const SHARDS: u32 = 8;
+
+/// The table of a deployment's state.
+#[derive(Debug, Clone)]
+pub struct StateTable {
+    client: Client,
+    table: String,
+    clock: Arc<dyn Clock>,
+    active: active::Known,
+    buckets: bucket::Recent,
+}
+
+impl StateTable {
+    /// The table of this name.
+    #[must_use]
+    pub fn new(client: Client, table: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            client,
+            table: table.into(),
+            clock,
+            active: active::Known::default(),
+            buckets: bucket::Recent::default(),
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.now().as_second()
+    }
+}
+
+/// A revision that no other write has.
+fn new_revision() -> u64 {
+    // DynamoDB's numbers hold more; `u64` read back as `i64` would not.
+    fastrand::u64(1..=u64::MAX >> 1)
+}
+
+/// The shard of a name. FNV-1a: it must be the same in every version of this program.
+fn shard(name: &str) -> u32 {
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    hash % SHARDS
+}

@@ -1,0 +1,361 @@
+//! The books on DynamoDB.
+
+#![cfg(test)]
+
+mod support;
+#[path = "support/tables.rs"]
+mod tables;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use aws::{Clients, DynamoFailures, DynamoLedger, Queues, ReportsWaiting, S3Blobs, StateTable};
+use jiff::Timestamp;
+use model::{Books, Counts, MapName, Outcome, PackId, QueueName, RunId};
+use ports::{
+    Blobs, Clock, Consumer, Failures, Ledger, Outgoing, PackEntry, PackRef, Queue, Settlement,
+    StoreError,
+    testing::{ManualClock, ledger::LedgerFixture, map_name},
+};
+use uuid::{NoContext, Uuid};
+
+/// Stores of a deployment in which nothing is yet.
+#[derive(Debug)]
+struct Fixture {
+    clock: Arc<ManualClock>,
+    state: StateTable,
+    queues: Queues,
+    failures: Arc<DynamoFailures>,
+    ledger: DynamoLedger,
+}
+
+/// Nothing is on its way to the failure store but what a test puts there.
+#[derive(Debug)]
+struct NoReports;
+
+#[async_trait::async_trait]
+impl ReportsWaiting for NoReports {
+    async fn waiting(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+}
+
+async fn queue(clients: &Clients, queue: QueueName) -> (QueueName, String) {
+    let name = support::unique(queue.as_str());
+    let made = clients.sqs.create_queue().queue_name(name).send().await;
+    (queue, made.unwrap().queue_url.unwrap())
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let clients = support::clients().await;
+        let clock = Arc::new(ManualClock::at("2026-11-25T12:00:00Z".parse().unwrap()));
+        let state_table = support::unique("state");
+        tables::create(&clients.dynamodb, &state_table, false).await;
+        let failures_table = support::unique("failures");
+        tables::create(&clients.dynamodb, &failures_table, true).await;
+        let mut urls = HashMap::new();
+        for name in [QueueName::Live, QueueName::Failures] {
+            urls.extend([queue(&clients, name).await]);
+        }
+        let state = StateTable::new(
+            clients.dynamodb.clone(),
+            state_table,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+        );
+        let blobs: Arc<dyn Blobs> = Arc::new(S3Blobs::new(
+            clients.s3.clone(),
+            "unused".into(),
+            String::new(),
+            Arc::clone(&clock) as Arc<dyn Clock>,
+        ));
+        let failures = Arc::new(DynamoFailures::new(clients.dynamodb, failures_table, blobs));
+        let queues = Queues::new(
+            clients.sqs,
+            urls,
+            Arc::new(state.clone()),
+            Arc::clone(&clock) as Arc<dyn Clock>,
+        );
+        let counted = Arc::clone(&failures);
+        let ledger = DynamoLedger::new(state.clone(), counted, Arc::new(NoReports));
+        Self {
+            clock,
+            state,
+            queues,
+            failures,
+            ledger,
+        }
+    }
+
+    /// A pack made now.
+    fn pack(&self, map: &MapName, run: RunId, n: u32) -> PackEntry {
+        let now = self.clock.now();
+        let (seconds, nanos) = (now.as_second(), now.subsec_nanosecond());
+        let time = uuid::Timestamp::from_unix(
+            NoContext,
+            seconds.try_into().unwrap(),
+            nanos.try_into().unwrap(),
+        );
+        PackEntry {
+            id: PackId::from_uuid(Uuid::new_v7(time)),
+            map: map.clone(),
+            run,
+            count: n,
+        }
+    }
+
+    async fn send(&self, packs: &[PackEntry]) {
+        let message = |pack: &PackEntry| Outgoing {
+            pack: Some(pack.clone()),
+            ..Outgoing::new("pack".into())
+        };
+        let messages = packs.iter().map(message).collect();
+        self.queues.send(QueueName::Live, messages).await.unwrap();
+    }
+
+    async fn settle(&self, packs: &[PackEntry], outcome: Outcome) {
+        let settlement = |pack: &PackEntry| {
+            let mut counts = Counts::default();
+            counts.add(outcome, pack.count.into());
+            Settlement {
+                pack: pack_ref(pack),
+                counts,
+            }
+        };
+        let all = packs.iter().map(settlement).collect();
+        self.ledger.settle(all).await.unwrap();
+    }
+
+    async fn books(&self, map: &MapName) -> Books {
+        self.ledger.books(map).await.unwrap()
+    }
+}
+
+fn pack_ref(pack: &PackEntry) -> PackRef {
+    PackRef {
+        id: pack.id,
+        map: pack.map.clone(),
+        run: pack.run,
+    }
+}
+
+fn run(id: u128) -> RunId {
+    RunId::from_uuid(Uuid::from_u128(id))
+}
+
+impl LedgerFixture for Fixture {
+    fn queue(&self) -> &dyn Queue {
+        &self.queues
+    }
+    fn consumer(&self) -> &dyn Consumer {
+        &self.queues
+    }
+    fn ledger(&self) -> &dyn Ledger {
+        &self.ledger
+    }
+    fn failures(&self) -> &dyn Failures {
+        self.failures.as_ref()
+    }
+}
+
+ports::ledger_contract!(async || Fixture::new().await);
+
+/// What `books` says of two packs, one settled, must stay through all that time does to them.
+#[tokio::test]
+async fn books_stay_the_same_while_they_are_added_up_and_put_away() {
+    let fixture = Fixture::new().await;
+    let map = map_name("customers");
+    let packs = [fixture.pack(&map, run(1), 3), fixture.pack(&map, run(1), 4)];
+    fixture.send(&packs).await;
+    fixture.settle(&packs[..1], Outcome::Applied).await;
+    let expected = fixture.books(&map).await;
+    assert_eq!(
+        (expected.read, expected.outcomes.applied, expected.in_flight),
+        (7, 3, 4)
+    );
+    for minutes in [1, 15, 30, 90] {
+        fixture.clock.advance(Duration::from_mins(minutes));
+        fixture.state.fold(&map).await.unwrap();
+        assert_eq!(
+            fixture.books(&map).await,
+            expected,
+            "{minutes} minutes more"
+        );
+    }
+    // Late news counts once, wherever the rest has gone.
+    for _ in 0..2 {
+        fixture.settle(&packs, Outcome::Unchanged).await;
+        fixture.send(&packs).await;
+    }
+    let mut done = expected;
+    done.in_flight = 0;
+    done.outcomes.unchanged = 4;
+    assert_eq!(fixture.books(&map).await, done);
+    // A run that is over is put away, and comes back when it has news.
+    fixture.clock.advance(Duration::from_hours(2));
+    fixture.state.fold(&map).await.unwrap();
+    assert_eq!(fixture.books(&map).await, done);
+    assert_eq!(
+        fixture.ledger.runs(&map, 5).await.unwrap(),
+        [(run(1), done)]
+    );
+    fixture.settle(&packs, Outcome::Applied).await;
+    let one_more = [fixture.pack(&map, run(1), 5)];
+    fixture.send(&one_more).await;
+    done.read += 5;
+    done.in_flight += 5;
+    assert_eq!(fixture.books(&map).await, done);
+    for _ in 0..2 {
+        fixture.settle(&one_more, Outcome::Applied).await;
+        fixture.clock.advance(Duration::from_hours(2));
+        fixture.state.fold(&map).await.unwrap();
+        fixture.state.fold(&map).await.unwrap();
+    }
+    done.in_flight = 0;
+    done.outcomes.applied += 5;
+    assert_eq!(fixture.books(&map).await, done);
+    assert_eq!(
+        fixture.ledger.runs(&map, 5).await.unwrap(),
+        [(run(1), done)]
+    );
+}
+
+/// Packs of webhooks are entered when they are settled.
+#[tokio::test]
+async fn webhooks_are_counted_when_they_are_settled() {
+    let fixture = Fixture::new().await;
+    let map = map_name("customers");
+    let live = RunId::live(&map);
+    let packs: Vec<_> = (0..40).map(|_| fixture.pack(&map, live, 1)).collect();
+    fixture.send(&packs).await;
+    assert_eq!(fixture.books(&map).await, Books::default());
+    for part in packs.chunks(15) {
+        fixture.settle(part, Outcome::Applied).await;
+    }
+    fixture.settle(&packs, Outcome::Unchanged).await;
+    let books = fixture.books(&map).await;
+    assert_eq!((books.read, books.outcomes.applied), (40, 40));
+    let refs: Vec<_> = packs.iter().map(pack_ref).collect();
+    assert_eq!(fixture.ledger.settled(&refs).await.unwrap().len(), 40);
+}
+
+/// Workers that settle at the same time lose nothing of each other and count nothing twice.
+#[tokio::test]
+async fn workers_do_not_disturb_each_other() {
+    let fixture = Fixture::new().await;
+    let map = map_name("customers");
+    for age in [Duration::ZERO, Duration::from_mins(11)] {
+        let before = fixture.books(&map).await;
+        let packs: Vec<_> = (0..24).map(|_| fixture.pack(&map, run(1), 2)).collect();
+        fixture.send(&packs).await;
+        fixture.clock.advance(age);
+        // Each is settled by two of six workers.
+        let workers = (0..6).map(|worker| {
+            let mine: Vec<_> = packs
+                .iter()
+                .cycle()
+                .skip(worker * 4)
+                .take(8)
+                .cloned()
+                .collect();
+            let fixture = &fixture;
+            async move { fixture.settle(&mine, Outcome::Applied).await }
+        });
+        futures_util::future::join_all(workers).await;
+        let books = fixture.books(&map).await;
+        assert_eq!(books.read, before.read + 48, "{age:?}");
+        assert_eq!(
+            books.outcomes.applied,
+            before.outcomes.applied + 48,
+            "{age:?}"
+        );
+        assert!(books.balanced(), "{age:?}: {books:?}");
+    }
+}
+
+/// After a long outage a batch has packs of very many seconds, and so have those of the others.
+#[tokio::test]
+async fn a_backlog_of_many_old_seconds_is_settled_by_many_workers() {
+    let fixture = Fixture::new().await;
+    let map = map_name("customers");
+    let mut packs = Vec::new();
+    for second in 0..120 {
+        let run = if second % 2 == 0 {
+            RunId::live(&map)
+        } else {
+            run(1)
+        };
+        packs.push(fixture.pack(&map, run, 1));
+        fixture.clock.advance(Duration::from_secs(1));
+    }
+    fixture.send(&packs).await;
+    fixture.clock.advance(Duration::from_mins(30));
+    let workers = (0..6).map(|worker| {
+        let mine: Vec<_> = packs
+            .iter()
+            .cycle()
+            .skip(worker * 20)
+            .take(40)
+            .cloned()
+            .collect();
+        let fixture = &fixture;
+        async move { fixture.settle(&mine, Outcome::Applied).await }
+    });
+    futures_util::future::join_all(workers).await;
+    let books = fixture.books(&map).await;
+    assert_eq!(
+        (books.read, books.outcomes.applied, books.in_flight),
+        (120, 120, 0)
+    );
+    fixture.clock.advance(Duration::from_hours(2));
+    fixture.state.fold(&map).await.unwrap();
+    assert_eq!(fixture.books(&map).await, books);
+}
+
+/// What is moved is moved wherever the run stands: with its news fresh, added up, or put away.
+#[tokio::test]
+async fn outcomes_move_once_at_any_time() {
+    let fixture = Fixture::new().await;
+    let map = map_name("customers");
+    let pack = [fixture.pack(&map, run(1), 5)];
+    fixture.send(&pack).await;
+    fixture.settle(&pack, Outcome::Applied).await;
+    let mut expected = fixture.books(&map).await;
+    for (hours, reason) in [(0, "young"), (1, "old"), (3, "over")] {
+        fixture.clock.advance(Duration::from_hours(hours));
+        for _ in 0..2 {
+            fixture.state.fold(&map).await.unwrap();
+        }
+        let one = |outcome| {
+            let mut counts = Counts::default();
+            counts.add(outcome, 1);
+            counts
+        };
+        for _ in 0..2 {
+            let (from, to) = (one(Outcome::Applied), one(Outcome::Superseded));
+            let amended = fixture.ledger.amend(&map, run(1), reason, from, to);
+            amended.await.unwrap();
+        }
+        expected.outcomes.applied -= 1;
+        expected.outcomes.superseded += 1;
+        assert_eq!(fixture.books(&map).await, expected, "{reason}");
+    }
+    for _ in 0..3 {
+        fixture.clock.advance(Duration::from_hours(2));
+        fixture.state.fold(&map).await.unwrap();
+        assert_eq!(fixture.books(&map).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_time_far_away_is_only_a_time() {
+    let fixture = Fixture::new().await;
+    let map = map_name("customers");
+    fixture.clock.set(Timestamp::UNIX_EPOCH);
+    let packs = [fixture.pack(&map, run(1), 3)];
+    fixture.clock.set("2999-01-01T00:00:00Z".parse().unwrap());
+    fixture.send(&packs).await;
+    fixture.settle(&packs, Outcome::Filtered).await;
+    fixture.state.fold(&map).await.unwrap();
+    let books = fixture.books(&map).await;
+    assert_eq!((books.read, books.outcomes.filtered), (3, 3));
+}
