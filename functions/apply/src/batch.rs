@@ -11,6 +11,7 @@ use model::{
     Version,
 };
 use ports::{BulkPacks, RowOp, RowOutcome, Seen, TargetError, WriteBatch};
+use runtime::Sample;
 
 use crate::{
     handler::{Apply, Work},
@@ -21,6 +22,9 @@ use crate::{
 pub(crate) struct Batch<'a> {
     pub(crate) changes: Vec<&'a Change>,
     pub(crate) verdicts: Vec<Option<Verdict>>,
+    /// When each change was made at the source, as far as can be told; not of a load, whose rows
+    /// are as old as they are.
+    made: Vec<Option<i64>>,
     /// Rows to write, with the operation and the change each belongs to.
     rows: Rows<'a>,
     writes: Vec<(RowOp, usize)>,
@@ -46,6 +50,7 @@ impl<'a> Batch<'a> {
         let mut batch = Self {
             changes: Vec::new(),
             verdicts: Vec::new(),
+            made: Vec::new(),
             rows: Rows::new(work.plan.table().columns.len()),
             writes: Vec::new(),
             touches: Vec::new(),
@@ -82,6 +87,7 @@ impl<'a> Batch<'a> {
         let verdict = || Some(Verdict::Ended(Outcome::Superseded));
         self.changes.extend(changes);
         self.verdicts.resize_with(self.changes.len(), verdict);
+        self.made.resize(self.changes.len(), None);
     }
 
     fn add(
@@ -100,7 +106,10 @@ impl<'a> Batch<'a> {
         // other state of it wins or has to be settled.
         let read = origin != Origin::Webhook && change.op == Op::Upsert;
         let oldest = |version: Option<Version>| version.or(read.then_some(Version(i64::MIN)));
-        match work.plan.map_change(change, &mut self.rows, scratch) {
+        let mapped = work.plan.map_change(change, &mut self.rows, scratch);
+        let made = (origin != Origin::Load).then(|| made(work, change, &mapped));
+        self.made.push(made);
+        match mapped {
             Mapped::Failed(cause) => {
                 self.verdicts[at] = Some(Verdict::Failed(cause));
                 if self.found_in.is_some() {
@@ -301,6 +310,18 @@ impl<'a> Batch<'a> {
         };
     }
 
+    /// Adds how long changes took from their source to the target. Only those that were written
+    /// `now` have come to their end: what was there already got there before.
+    pub(crate) fn measure(&self, now: i64, lag: &mut Sample) {
+        for (verdict, made) in self.verdicts.iter().zip(&self.made) {
+            if let (Some(Verdict::Ended(Outcome::Applied)), Some(made)) = (verdict, made) {
+                // The clock of a source may be ahead.
+                let micros = u64::try_from(now.saturating_sub(*made)).unwrap_or(0);
+                lag.add(micros / 1_000);
+            }
+        }
+    }
+
     pub(crate) fn into_verdicts(self) -> Vec<Verdict> {
         let undecided = || {
             let message = "the change was not decided: this is a mistake in syncline";
@@ -315,6 +336,16 @@ impl<'a> Batch<'a> {
             .map(|verdict| verdict.unwrap_or_else(undecided))
             .collect()
     }
+}
+
+/// When a change was made: its version, where that is a time, or else when it was noticed.
+fn made(work: &Work<'_>, change: &Change, mapped: &Mapped) -> i64 {
+    let version = match mapped {
+        Mapped::Upsert { version } | Mapped::Delete { version, .. } => *version,
+        Mapped::Touch | Mapped::Failed(_) => None,
+    };
+    let committed = version.and_then(|version| work.plan.committed(version));
+    committed.unwrap_or(change.observed)
 }
 
 /// Whether a pack is of a load that a newer one has made void. What it says may be gone from the

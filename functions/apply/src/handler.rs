@@ -1,6 +1,11 @@
 //! From queue messages to outcomes.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use definition::Definition;
@@ -12,9 +17,9 @@ use ports::{
     Checkpoints, Clock, Ledger, PackRef, Settlement, Source, StoreError, Systems, SystemsError,
     Target, TargetError,
 };
-use runtime::{Breakers, MapStates, Outbox, OutboxError, Parking, Pass};
+use runtime::{Breakers, MapStates, Metrics, Outbox, OutboxError, Parking, Pass, Tally, Traces};
 
-use crate::{batch::Batch, bisect::Bisect, verdict::Verdict};
+use crate::{batch::Batch, bisect::Bisect, traced::traced, verdict::Verdict};
 
 /// The function.
 #[derive(Debug)]
@@ -39,6 +44,10 @@ pub struct Apply {
     pub checkpoints: Arc<dyn Checkpoints>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Where it says what became of changes, and how late they were.
+    pub metrics: Metrics,
+    /// The traces whose end it logs.
+    pub traces: Traces,
 }
 
 /// Maps of one invocation that are worked on side by side.
@@ -70,6 +79,8 @@ pub(crate) struct Work<'a> {
     pub(crate) found_in: Option<u32>,
     /// When the newest load began.
     loading: Option<Timestamp>,
+    /// What there is to say of the map.
+    tally: &'a Mutex<Tally>,
 }
 
 impl Work<'_> {
@@ -95,6 +106,17 @@ pub(crate) enum Stop {
     Late,
     /// One of Syncline's own stores did not work.
     Store(StoreError),
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wait(wait) => write!(f, "it has to wait for {} ms", wait.as_millis()),
+            Self::Broken(reason) => f.write_str(reason),
+            Self::Late => f.write_str("time is up"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
 }
 
 impl Item {
@@ -149,7 +171,7 @@ impl Apply {
                     .push(item),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(message.id = %id, "a message comes back: {error:?}");
+                    tracing::warn!(message.id = %id, "message {id} comes back: {error}");
                     failed.push(id);
                 }
             }
@@ -196,8 +218,12 @@ impl Apply {
         mut items: Vec<Item>,
         deadline: Timestamp,
     ) -> Vec<String> {
-        let applied = self.apply_map(&map, lane, &mut items, deadline);
-        let stop = match std::panic::AssertUnwindSafe(applied).catch_unwind().await {
+        let tally = Mutex::default();
+        let applied = self.apply_map(&map, lane, &mut items, deadline, &tally);
+        let applied = std::panic::AssertUnwindSafe(applied).catch_unwind().await;
+        let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.record(self.clock.now(), &map, &tally);
+        let stop = match applied {
             Ok(Ok(())) => return Vec::new(),
             Ok(Err(stop)) => stop,
             Err(_) => {
@@ -223,14 +249,23 @@ impl Apply {
         lane: Lane,
         items: &mut Vec<Item>,
         deadline: Timestamp,
+        tally: &Mutex<Tally>,
     ) -> Result<(), Stop> {
         self.drop_settled(lane, items).await?;
+        if items.is_empty() {
+            return Ok(());
+        }
         let Some(defined) = self.definition.maps.get(map) else {
             return Err(Stop::Broken(format!(
                 "map `{map}` is not defined in this deployment (any more)"
             )));
         };
-        let state = self.states.recent(map).await?;
+        let mut state = self.states.recent(map).await?;
+        if !state.applies(lane) {
+            // It may have been resumed since: what is parked after its packs have been released
+            // waits until somebody looks for such packs.
+            state = self.states.get(map).await?;
+        }
         if !state.applies(lane) {
             return self.park(map, lane, items).await;
         }
@@ -240,7 +275,11 @@ impl Apply {
             .await
             .map_err(|error| plan_stop(&error))?;
         let connection = &defined.to.connection;
-        if let Pass::Wait(wait) = self.breakers.pass(connection).await? {
+        let pass = self.breakers.pass(connection).await?;
+        note(tally, |tally| {
+            tally.breaker_open = Some(pass != Pass::Open);
+        });
+        if let Pass::Wait(wait) = pass {
             return Err(Stop::Wait(wait));
         }
         let target = self
@@ -264,6 +303,7 @@ impl Apply {
             bulk: initializing && state.bulk && lane == Lane::Load,
             found_in: (initializing && !state.bulk).then_some(state.generation),
             loading: state.loading,
+            tally,
         };
         self.apply_items(&work, items, deadline).await
     }
@@ -333,6 +373,8 @@ impl Apply {
                 if asked {
                     self.breakers.worked(work.connection).await?;
                 }
+                let now = self.clock.now().as_microsecond();
+                note(work.tally, |tally| batch.measure(now, &mut tally.lag));
                 Ok(batch.into_verdicts())
             }
             Err(error) => Err(self.target_stop(work, error).await),
@@ -354,7 +396,16 @@ impl Apply {
             .await
         {
             Ok(wait) => {
-                tracing::warn!(map.name = %work.plan.map(), "packs wait {} ms: {error}", wait.as_millis());
+                let (map, wait_ms) = (work.plan.map(), wait.as_millis());
+                tracing::warn!(
+                    map.name = %map,
+                    connection.name = %work.connection,
+                    wait_ms,
+                    "packs of map `{map}` wait {wait_ms} ms: {error}"
+                );
+                // One that nobody could read is as good as open.
+                let open = self.breakers.is_open(work.connection).await.unwrap_or(true);
+                note(work.tally, |tally| tally.breaker_open = Some(open));
                 Stop::Wait(wait)
             }
             Err(error) => Stop::Store(error),
@@ -373,6 +424,7 @@ impl Apply {
         ports::crash_point("apply.written");
         let mut verdicts = verdicts.into_iter();
         let mut settlements = Vec::with_capacity(items.len());
+        let mut outcomes = Counts::default();
         let mut report = crate::verdict::Report::new(work.plan, self.clock.now());
         for item in items {
             let mut counts = Counts::default();
@@ -383,11 +435,13 @@ impl Apply {
                 counts.add(verdict.outcome(), 1);
                 report.add(&item.pack.head, index, change, verdict);
             }
+            outcomes.merge(&counts);
             settlements.push(Settlement {
                 pack: (&item.pack.head).into(),
                 counts,
             });
         }
+        let traced = traced(self.traces, items, &settlements);
         if work.lane == Lane::Retry {
             // What comes from the failure store is in the books already.
             settlements.clear();
@@ -396,9 +450,19 @@ impl Apply {
             .send(&self.outbox, settlements, self.ledger.as_ref())
             .await?;
         ports::crash_point("apply.settled");
+        // Only now: what comes back is counted when it is settled.
+        note(work.tally, |tally| tally.outcomes.merge(&outcomes));
+        for traced in traced {
+            traced.log(work.plan.map(), self.clock.now());
+        }
         let blobs: Vec<String> = items.iter().filter_map(|item| item.blob.clone()).collect();
         Ok(self.outbox.close(&blobs).await?)
     }
+}
+
+/// Adds to what there is to say of a map.
+fn note(tally: &Mutex<Tally>, what: impl FnOnce(&mut Tally)) {
+    what(&mut tally.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
 /// How many of the first items are written at once: as many as have `rows` changes, at least

@@ -47,7 +47,7 @@ impl Apply {
                 .defer(lane.queue(), &item.receipt, wait.min(LONGEST_WAIT))
                 .await
             {
-                tracing::debug!(message.id = %item.id, "a message comes back at its own time: {error}");
+                tracing::debug!(message.id = %item.id, "message {} comes back at its own time: {error}", item.id);
             }
             failed.push(item.id);
         }
@@ -61,7 +61,7 @@ impl Apply {
         for item in items {
             let pack = encode_pack(item.pack.head, &item.pack.changes);
             if let Err(error) = self.outbox.send_packs(lane, vec![pack]).await {
-                tracing::debug!(message.id = %item.id, "a message comes back as it is: {error}");
+                tracing::debug!(message.id = %item.id, "message {} comes back as it is: {error}", item.id);
                 failed.push(item.id);
             }
         }

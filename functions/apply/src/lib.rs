@@ -6,11 +6,14 @@
 
 mod batch;
 mod bisect;
+mod config;
 mod fetch;
 mod handler;
 mod hold;
 mod settle;
+mod traced;
 mod unreadable;
 mod verdict;
 
+pub use config::NEEDS;
 pub use handler::Apply;

@@ -7,6 +7,7 @@ use model::{
     PackId, QueueName, RunId,
 };
 use ports::{PackRef, Settlement};
+use runtime::Tally;
 
 use crate::handler::{Apply, Stop};
 
@@ -19,9 +20,10 @@ impl Apply {
         error: &DecodeError,
     ) -> Result<(), Stop> {
         let failure = unreadable(body, lane, error, self.clock.now());
-        tracing::error!(failure.id = %failure.id, "a message cannot be read and goes to the failure store: {error}");
-        let (map, weight) = (failure.map.clone(), failure.weight);
-        let name = format!("unreadable/{}", failure.id);
+        let (id, map, weight) = (failure.id, failure.map.clone(), failure.weight);
+        // What is wrong with it is kept with the failure: it may quote the message.
+        tracing::error!(failure.id = %id, map.name = %map, "a message of {} bytes cannot be read and goes to the failure store as failure {id}", body.len());
+        let name = format!("unreadable/{id}");
         let report = FailureReport::Failed {
             failures: vec![failure],
         };
@@ -43,6 +45,9 @@ impl Apply {
                 .settle(vec![Settlement { pack, counts }])
                 .await?;
         }
+        let mut tally = Tally::default();
+        tally.outcomes.failed = weight.into();
+        self.metrics.record(self.clock.now(), &map, &tally);
         Ok(())
     }
 }

@@ -103,7 +103,7 @@ impl InitialLoad {
             return Ok(());
         }
         ports::crash_point("load.done");
-        tracing::info!(map.name = %map, "load {generation} of map `{map}` is done");
+        tracing::info!(map.name = %map, load.generation = generation, "load {generation} of map `{map}` is done");
         self.hand_over(map, generation, true).await
     }
 

@@ -11,7 +11,7 @@ use ports::{
     CheckpointError, Checkpoints, CheckpointsExt, Clock, Ledger, SourceError, StoreError, Stored,
     Systems, SystemsError, TargetError,
 };
-use runtime::{MapStates, Outbox, OutboxError};
+use runtime::{MapStates, Metrics, Outbox, OutboxError};
 
 /// The function.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct InitialLoad {
     pub states: MapStates,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Where it says what it has sent.
+    pub metrics: Metrics,
 }
 
 /// A step of a load did not come to its end.
@@ -130,13 +132,17 @@ impl InitialLoad {
     }
 
     async fn message(&self, message: SqsMessage, deadline: Timestamp) -> Result<(), LoadError> {
+        let id = message.message_id.unwrap_or_default();
         let body = message.body.unwrap_or_default();
         let job: LoadJob = match serde_json::from_str(&body) {
             Ok(job) => job,
             Err(error) => {
+                // Where it is wrong, and not what stands there.
                 tracing::error!(
-                    "a job of {} bytes for initial-load cannot be read and is dropped: {error}",
-                    body.len()
+                    message.id = %id,
+                    "job {id} for initial-load, of {} bytes, is dropped: it cannot be read from its column {} on",
+                    body.len(),
+                    error.column()
                 );
                 return Ok(());
             }

@@ -5,6 +5,7 @@
 //! recurring pull go on from the place asked for. Nothing that changes meanwhile is missed,
 //! and the guard makes the overlap harmless. See the README of this function.
 
+mod config;
 mod finish;
 mod handler;
 mod slice;
@@ -12,4 +13,5 @@ mod start;
 mod trouble;
 mod watch;
 
+pub use config::NEEDS;
 pub use handler::{InitialLoad, LoadError};

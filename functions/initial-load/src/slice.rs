@@ -17,6 +17,8 @@ const GRACE: Duration = Duration::from_mins(2);
 const MOST_IN_FLIGHT: u64 = 100_000;
 /// How often it is looked whether reading may go on.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The longest wait between two looks.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// A slice that is being read.
 struct Reading<'r> {
@@ -62,9 +64,12 @@ impl InitialLoad {
             slice,
             revision,
         };
+        let before = reading.slice.rows;
         let read = self
             .read_pages(&mut reading, source.as_ref(), deadline)
             .await;
+        let received = reading.slice.rows - before;
+        self.metrics.received(self.clock.now(), map, received);
         let again = LoadJob::Slice {
             map: map.clone(),
             generation,
@@ -82,7 +87,7 @@ impl InitialLoad {
         let record = self.states.get(map).await?;
         if record.generation != generation || record.state != MapState::Initializing {
             let state = record.state;
-            tracing::debug!(map.name = %map, "load {generation} rests: map `{map}` is {state} in load {}", record.generation);
+            tracing::debug!(map.name = %map, load.generation = generation, "load {generation} rests: map `{map}` is {state} in load {}", record.generation);
             return Ok(None);
         }
         Ok(self.plan(map, generation).await?.map(|stored| stored.value))
@@ -163,6 +168,7 @@ impl InitialLoad {
         reading: &Reading<'_>,
         deadline: Timestamp,
     ) -> Result<bool, LoadError> {
+        let mut wait = LOOK_AGAIN;
         loop {
             let waiting = self.ledger.in_flight(reading.map, reading.plan.run).await?;
             if waiting < MOST_IN_FLIGHT {
@@ -171,7 +177,9 @@ impl InitialLoad {
             if self.clock.now() >= deadline {
                 return Ok(false);
             }
-            self.clock.sleep(LOOK_AGAIN).await;
+            // A target that is slow takes long, and every look costs.
+            self.clock.sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_LOOK);
         }
     }
 

@@ -46,7 +46,7 @@ impl InitialLoad {
             begun => drop(begun?),
         }
         ports::crash_point("load.started");
-        tracing::info!(map.name = %map, "load {next} of map `{map}` has begun, {mode:?}");
+        tracing::info!(map.name = %map, load.generation = next, "load {next} of map `{map}` has begun, {mode:?}");
         self.send_slices(map, next).await
     }
 

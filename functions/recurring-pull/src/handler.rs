@@ -7,7 +7,7 @@ use definition::Definition;
 use jiff::Timestamp;
 use model::{MapName, PullJob, QueueName};
 use ports::{CheckpointError, Checkpoints, Clock, StoreError, Systems};
-use runtime::{MapStates, Outbox, OutboxError};
+use runtime::{MapStates, Metrics, Outbox, OutboxError};
 use serde::Deserialize;
 
 use crate::schedule::Schedule;
@@ -27,6 +27,8 @@ pub struct RecurringPull {
     pub states: MapStates,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Where it says what it has sent.
+    pub metrics: Metrics,
     /// When which map is due.
     pub schedule: Schedule,
 }
@@ -87,6 +89,10 @@ impl RecurringPull {
                 self.schedule.set(map, due);
             }
         }
+        // A person who asks for a map does not show that the timer lives.
+        if !wanted {
+            self.metrics.pull_heartbeat(now);
+        }
         Ok(maps.len())
     }
 
@@ -114,6 +120,7 @@ impl RecurringPull {
     }
 
     async fn job(&self, message: SqsMessage, deadline: Timestamp) -> Result<(), PullError> {
+        let id = message.message_id.unwrap_or_default();
         let body = message.body.unwrap_or_default();
         match serde_json::from_str(&body) {
             Ok(PullJob::Pull { map, wanted }) => match self.pull(&map, wanted, deadline).await {
@@ -122,9 +129,12 @@ impl RecurringPull {
                 other => other,
             },
             Err(error) => {
+                // Where it is wrong, and not what stands there.
                 tracing::error!(
-                    "a job of {} bytes for recurring-pull cannot be read and is dropped: {error}",
-                    body.len()
+                    message.id = %id,
+                    "job {id} for recurring-pull, of {} bytes, is dropped: it cannot be read from its column {} on",
+                    body.len(),
+                    error.column()
                 );
                 Ok(())
             }

@@ -5,9 +5,11 @@
 //! compare-and-set under a lease, so two workers cannot move it past each other. See the
 //! README of this function.
 
+mod config;
 mod handler;
 mod pull;
 mod schedule;
 
+pub use config::NEEDS;
 pub use handler::{PullError, RecurringPull, Tick};
 pub use schedule::Schedule;

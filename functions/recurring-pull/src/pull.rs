@@ -53,10 +53,14 @@ impl RecurringPull {
                 return self.give_up(&mut pulling, &error, defined.pull.every).await;
             }
         };
-        match self
+        let before = pulling.state.changes;
+        let read = self
             .read_pages(&mut pulling, source.as_ref(), deadline)
-            .await?
-        {
+            .await;
+        // Whatever stopped it: these are in the queue.
+        let received = pulling.state.changes - before;
+        self.metrics.received(self.clock.now(), map, received);
+        match read? {
             Ok(true) => self.finish(&mut pulling, defined.pull.every).await,
             Ok(false) => self.go_on(&mut pulling).await,
             Err(SourceError::Expired { what }) => {

@@ -22,8 +22,8 @@ impl Retry {
             return Ok(());
         };
         if let Ok(pack) = decode_pack(&body) {
-            let map = &pack.head.map;
-            tracing::error!(map.name = %map, "a pack of map `{map}` was never finished and goes to the failure store");
+            let (map, id) = (&pack.head.map, pack.head.id);
+            tracing::error!(map.name = %map, pack.id = %id, "pack {id} of map `{map}` was never finished and goes to the failure store");
             let failures: Vec<Failure> = (0..pack.changes.len())
                 .map(|index| self.of_pack(&pack, index, &dead_cause()))
                 .collect();

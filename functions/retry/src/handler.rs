@@ -91,9 +91,12 @@ impl Retry {
         match serde_json::from_str(&body) {
             Ok(RetryJob::Replay { failures }) => self.replay(&failures).await?,
             Ok(RetryJob::Release { map }) => self.release(&map).await?,
+            // Where it is wrong, and not what stands there.
             Err(error) => tracing::error!(
-                "job {id} for retry, of {} bytes, cannot be read and is dropped: {error}",
-                body.len()
+                message.id = %id,
+                "job {id} for retry, of {} bytes, is dropped: it cannot be read from its column {} on",
+                body.len(),
+                error.column()
             ),
         }
         Ok(self.outbox.close(blob.as_slice()).await?)

@@ -4,10 +4,12 @@
 //! sends them round again when they are due or a person asks, releases what was parked for a
 //! paused map, and takes in dead letters. See the README of this function.
 
+mod config;
 mod dead;
 mod handler;
 mod messages;
 mod release;
 mod reports;
 
+pub use config::NEEDS;
 pub use handler::{Retry, RetryError};

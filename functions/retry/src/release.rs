@@ -1,22 +1,30 @@
 //! Releasing what was parked.
 
+use std::time::Duration;
+
 use model::{Lane, MapEvent, MapName, MapState, QueueName, RetryJob};
 
 use crate::{Retry, RetryError};
 
-/// Steps of one invocation; what is left is for the next one.
-const STEPS: usize = 20;
+/// How long one invocation releases; what is left is for the next one.
+const LONGEST: Duration = Duration::from_secs(20);
 
 impl Retry {
     /// Releases parked packs of a map, oldest first, of the lanes that may be applied: while a
     /// map is loaded in bulk that is its load alone. When nothing is left of a map that is
     /// resuming, it runs.
     pub(crate) async fn release(&self, map: &MapName) -> Result<(), RetryError> {
+        self.release_for(map, LONGEST).await
+    }
+
+    /// Releases for so long; one step at least.
+    async fn release_for(&self, map: &MapName, time: Duration) -> Result<(), RetryError> {
         // Nobody can apply them; they are kept until the map is back.
         if !self.definition.maps.contains_key(map) {
             return Ok(());
         }
-        for _ in 0..STEPS {
+        let began = self.clock.now();
+        loop {
             let state = self.states.get(map).await?;
             let mut more = false;
             let mut failed = None;
@@ -36,17 +44,14 @@ impl Retry {
                 }
                 return Ok(());
             }
+            if self.clock.now() >= began + time {
+                break;
+            }
         }
         let again = RetryJob::Release { map: map.clone() };
         let name = format!("release/{map}");
         self.outbox
-            .send(
-                QueueName::Retries,
-                Some(map),
-                &name,
-                &again,
-                std::time::Duration::ZERO,
-            )
+            .send(QueueName::Retries, Some(map), &name, &again, Duration::ZERO)
             .await?;
         Ok(())
     }
@@ -61,8 +66,9 @@ impl Retry {
 
     /// Releases what is parked of some maps. What one of them is stopped by stops no other.
     pub(crate) async fn release_each(&self, maps: Vec<MapName>) {
+        let each = LONGEST / u32::try_from(maps.len().max(1)).unwrap_or(u32::MAX);
         for map in maps {
-            if let Err(error) = self.release(&map).await {
+            if let Err(error) = self.release_for(&map, each).await {
                 tracing::error!(map.name = %map, "what is parked for map `{map}` cannot be released: {error}");
             }
         }

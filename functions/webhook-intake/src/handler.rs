@@ -7,9 +7,9 @@ use definition::{Definition, Map, Webhook};
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use mapping::json;
-use model::{Change, Lane, Origin, PackHead, PackId, RunId, TraceId, encode_pack};
+use model::{Change, Lane, Op, Origin, PackHead, PackId, RunId, TraceId, TraceParent, encode_pack};
 use ports::{Clock, Dedupe, Secret, SecretError, Secrets, Sent};
-use runtime::Outbox;
+use runtime::{Metrics, Outbox};
 
 use crate::{
     Refusal,
@@ -19,6 +19,17 @@ use crate::{
     request::Request,
     verify::{Check, Genuine, unusable, verify},
 };
+
+/// Which deliveries are remembered, so that none is taken twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remember {
+    /// Every delivery.
+    Always,
+    /// Only those that could do harm when they come once more: deletions, which may have no
+    /// version, and changes for a target that cannot compare versions. In all others the guard
+    /// finds nothing new.
+    WhereNeeded,
+}
 
 /// The function.
 #[derive(Debug)]
@@ -31,6 +42,10 @@ pub struct WebhookIntake {
     pub secrets: Arc<dyn Secrets>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Which deliveries it remembers.
+    pub remember: Remember,
+    /// Where it says what it has taken.
+    pub metrics: Metrics,
 }
 
 impl WebhookIntake {
@@ -53,8 +68,13 @@ impl WebhookIntake {
         }
         let taken = self.take_known(&request, &maps).await;
         if let Err(refusal) = &taken {
-            let endpoint = &request.endpoint;
-            tracing::info!("a webhook to `{endpoint}` is refused: {refusal}");
+            // Its code says why; its text may quote the body.
+            let (endpoint, code) = (&request.endpoint, refusal.code());
+            tracing::info!(
+                webhook.endpoint = endpoint,
+                refusal.code = code,
+                "a webhook to `{endpoint}` is refused: {code}"
+            );
         }
         taken
     }
@@ -81,9 +101,10 @@ impl WebhookIntake {
         if let Some(response) = handshake::event_grid(request, webhook) {
             return Ok(response);
         }
-        let trace = TraceId::from_uuid(self.clock.new_id());
+        let trace = self.trace(request);
         let (mut accepted, mut duplicates) = (0, 0);
         for &(map, webhook) in maps {
+            let before = accepted;
             for (name, news) in by_name(news(request, map, webhook)) {
                 let name = name.as_ref().or(genuine.delivery.as_ref());
                 let name = name.map(|name| format!("{}/{}/{name}", webhook.endpoint, map.name));
@@ -93,11 +114,23 @@ impl WebhookIntake {
                     Sent::Duplicate => duplicates += count,
                 }
             }
+            let received = u64::try_from(accepted - before).unwrap_or(u64::MAX);
+            self.metrics.received(now, &map.name, received);
         }
         ports::crash_point("intake.queued");
         let body =
             serde_json::json!({ "accepted": accepted, "duplicates": duplicates, "trace": trace });
         Ok(answer(StatusCode::ACCEPTED, &body))
+    }
+
+    /// The trace that the sender names, or a new one.
+    fn trace(&self, request: &Request) -> TraceId {
+        let named = request.header("traceparent");
+        let named = named.and_then(|text| text.parse::<TraceParent>().ok());
+        named.map_or_else(
+            || TraceId::from_uuid(self.clock.new_id()),
+            |named| named.trace,
+        )
     }
 
     fn maps<'s>(&'s self, endpoint: &str) -> impl Iterator<Item = (&'s Map, &'s Webhook)> {
@@ -140,15 +173,27 @@ impl WebhookIntake {
             match self.secrets.get(name).await {
                 Ok(secret) => match unusable(&webhook.scheme, &secret) {
                     None => secrets.push(secret),
-                    Some(why) => tracing::error!("the webhook secret `{name}` {why}"),
+                    Some(why) => {
+                        tracing::error!(secret.name = name, "the webhook secret `{name}` {why}");
+                    }
                 },
                 Err(error) => {
-                    tracing::error!("a webhook secret cannot be had: {error}");
+                    tracing::error!(
+                        secret.name = name,
+                        "a webhook secret cannot be had: {error}"
+                    );
                     all &= matches!(error, SecretError::NotFound { .. });
                 }
             }
         }
         (secrets, all)
+    }
+
+    fn remembers(&self, map: &Map, changes: &[Change]) -> bool {
+        let target = self.definition.connections.get(&map.to.connection);
+        self.remember == Remember::Always
+            || !target.is_some_and(|target| target.kind.compares())
+            || changes.iter().any(|change| change.op == Op::Delete)
     }
 
     async fn queue(
@@ -179,7 +224,8 @@ impl WebhookIntake {
             created: now,
             trace: Some(trace),
         };
-        let dedupe = name.map(|name| Dedupe {
+        let remembers = self.remembers(map, &changes);
+        let dedupe = name.filter(|_| remembers).map(|name| Dedupe {
             name,
             until: now
                 .saturating_add(webhook.remember)

@@ -5,6 +5,7 @@
 //! of this function for the schemes and the answers.
 
 mod answer;
+mod config;
 mod handler;
 mod handshake;
 mod recognise;
@@ -12,6 +13,7 @@ mod refusal;
 mod request;
 mod verify;
 
-pub use handler::WebhookIntake;
+pub use config::NEEDS;
+pub use handler::{Remember, WebhookIntake};
 pub use refusal::Refusal;
 pub use request::MAX_BODY;

@@ -3,6 +3,7 @@
 
 mod dataverse;
 mod handshakes;
+mod observability;
 mod records;
 mod rules;
 mod signatures;

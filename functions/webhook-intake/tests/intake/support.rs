@@ -20,9 +20,9 @@ use ports::{
     Blobs, Clock, Outgoing, Queue, QueueError, Secret, SecretError, Secrets, Sent, StoreError,
     testing::ManualClock,
 };
-use runtime::Outbox;
+use runtime::{Metrics, Outbox};
 use serde_json::{Value, json};
-use webhook_intake::WebhookIntake;
+use webhook_intake::{Remember, WebhookIntake};
 
 /// When the vectors were signed that have no time of their own.
 pub(crate) const NOW: i64 = 1_767_225_600;
@@ -227,6 +227,8 @@ impl Intake {
                 outbox: Outbox::new(Arc::clone(&queue) as _, Arc::clone(&queue) as _),
                 secrets: Arc::new(Known(known)),
                 clock: Arc::clone(&clock) as _,
+                remember: Remember::Always,
+                metrics: Metrics::silent(),
             },
             queue,
             clock,

@@ -1,0 +1,54 @@
+//! The ends of traces, in the log.
+
+use jiff::Timestamp;
+use model::{Counts, MapName, PackId, TraceId};
+use ports::Settlement;
+use runtime::Traces;
+
+use crate::handler::Item;
+
+/// What became of a pack whose trace is in the sample.
+pub(crate) struct Traced {
+    trace: TraceId,
+    pack: PackId,
+    created: Timestamp,
+    counts: Counts,
+}
+
+/// The packs to log once they are settled: mostly none.
+pub(crate) fn traced(traces: Traces, items: &[Item], settled: &[Settlement]) -> Vec<Traced> {
+    let end = |(item, settled): (&Item, &Settlement)| {
+        let head = &item.pack.head;
+        Some(Traced {
+            trace: traces.sampled(head.trace)?,
+            pack: head.id,
+            created: head.created,
+            counts: settled.counts,
+        })
+    };
+    items.iter().zip(settled).filter_map(end).collect()
+}
+
+impl Traced {
+    pub(crate) fn log(&self, map: &MapName, now: Timestamp) {
+        let span = tracing::info_span!("trace", trace.id = %self.trace.hex());
+        let counts = &self.counts;
+        let since_queued_ms = now.duration_since(self.created).as_millis();
+        span.in_scope(|| {
+            tracing::info!(
+                map.name = %map,
+                pack.id = %self.pack,
+                applied = counts.applied,
+                unchanged = counts.unchanged,
+                superseded = counts.superseded,
+                filtered = counts.filtered,
+                failed = counts.failed,
+                since_queued_ms,
+                "a pack of map `{map}` is done: of its {} changes {} applied, {} failed",
+                counts.total(),
+                counts.applied,
+                counts.failed
+            );
+        });
+    }
+}

@@ -1,0 +1,17 @@
+//! What this function is told of its deployment.
+
+use model::QueueName;
+use runtime::Needs;
+
+/// What it needs to be told.
+pub const NEEDS: Needs = Needs {
+    queues: &[
+        QueueName::Live,
+        QueueName::Load,
+        QueueName::Pulls,
+        QueueName::Loads,
+        QueueName::Retries,
+    ],
+    failures: false,
+    secrets: true,
+};

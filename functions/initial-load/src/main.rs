@@ -1,0 +1,50 @@
+//! Loads maps, as a Lambda function: a queue has the steps of loads, and a timer looks after
+//! loads that nobody works on.
+
+use std::{path::PathBuf, sync::Arc};
+
+use aws::function::{Answer, Error, IgnoredAny, Trigger, serve};
+use initial_load::{InitialLoad, NEEDS};
+use systems::{DefinedPlans, DefinedSystems, Surroundings};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let stack = aws::Stack::of_function(&NEEDS).await?;
+    let definition = stack.definition()?;
+    let around = Surroundings {
+        secrets: stack.secrets(),
+        checkpoints: stack.checkpoints(),
+        links: stack.links(),
+        clock: stack.clock(),
+        folder: PathBuf::from("/tmp"),
+    };
+    let systems = Arc::new(DefinedSystems::new(Arc::clone(&definition), around));
+    let plans = DefinedPlans::new(
+        Arc::clone(&definition),
+        Arc::clone(&systems) as _,
+        stack.checkpoints(),
+    );
+    let load = &InitialLoad {
+        definition,
+        plans: Arc::new(plans),
+        systems,
+        outbox: stack.outbox(),
+        checkpoints: stack.checkpoints(),
+        ledger: stack.ledger(),
+        states: stack.states(),
+        clock: stack.clock(),
+        metrics: stack.metrics(),
+    };
+    let (queues, clock) = (&stack.queues(), stack.clock());
+    serve(clock.as_ref(), |trigger, deadline| async move {
+        Ok(match trigger {
+            Trigger::Messages(event) => {
+                let response = load.handle(event.clone(), deadline).await;
+                queues.give_back(&event, &response).await;
+                Answer::Messages(response)
+            }
+            Trigger::Timer(IgnoredAny) => Answer::Timer(load.watch().await?),
+        })
+    })
+    .await
+}

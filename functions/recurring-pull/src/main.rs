@@ -1,0 +1,43 @@
+//! Pulls what changed, as a Lambda function: a timer or a person asks for pulls, and a queue has
+//! the jobs.
+
+use std::{path::PathBuf, sync::Arc};
+
+use aws::function::{Answer, Error, Trigger, serve};
+use recurring_pull::{NEEDS, RecurringPull, Schedule};
+use systems::{DefinedSystems, Surroundings};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let stack = aws::Stack::of_function(&NEEDS).await?;
+    let definition = stack.definition()?;
+    let around = Surroundings {
+        secrets: stack.secrets(),
+        checkpoints: stack.checkpoints(),
+        links: stack.links(),
+        clock: stack.clock(),
+        folder: PathBuf::from("/tmp"),
+    };
+    let pull = &RecurringPull {
+        systems: Arc::new(DefinedSystems::new(Arc::clone(&definition), around)),
+        definition,
+        outbox: stack.outbox(),
+        checkpoints: stack.checkpoints(),
+        states: stack.states(),
+        clock: stack.clock(),
+        metrics: stack.metrics(),
+        schedule: Schedule::default(),
+    };
+    let (queues, clock) = (&stack.queues(), stack.clock());
+    serve(clock.as_ref(), |trigger, deadline| async move {
+        Ok(match trigger {
+            Trigger::Messages(event) => {
+                let response = pull.handle(event.clone(), deadline).await;
+                queues.give_back(&event, &response).await;
+                Answer::Messages(response)
+            }
+            Trigger::Timer(tick) => Answer::Timer(pull.tick(tick).await?),
+        })
+    })
+    .await
+}

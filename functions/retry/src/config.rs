@@ -1,0 +1,18 @@
+//! What this function is told of its deployment.
+
+use model::QueueName;
+use runtime::Needs;
+
+/// What it needs to be told.
+pub const NEEDS: Needs = Needs {
+    queues: &[
+        QueueName::Live,
+        QueueName::Retry,
+        QueueName::Load,
+        QueueName::Failures,
+        QueueName::Retries,
+        QueueName::Dead,
+    ],
+    failures: true,
+    secrets: false,
+};

@@ -1,0 +1,54 @@
+//! Owns failures, as a Lambda function: queues have reports, jobs and dead letters, and a timer
+//! sends round what is due.
+
+use std::time::Duration;
+
+use aws::{
+    Stack,
+    function::{Answer, Error, IgnoredAny, Trigger, serve},
+};
+use model::QueueName;
+use retry::{NEEDS, Retry};
+
+/// How long failures that have ended are kept.
+const KEEP: Duration = Duration::from_hours(30 * 24);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let stack = &Stack::of_function(&NEEDS).await?;
+    let retry = &Retry {
+        definition: stack.definition()?,
+        failures: stack.failures(),
+        outbox: stack.outbox(),
+        parking: stack.parking(),
+        states: stack.states(),
+        ledger: stack.ledger(),
+        clock: stack.clock(),
+        keep: KEEP,
+    };
+    let (queues, clock) = (&stack.queues(), stack.clock());
+    serve(clock.as_ref(), |trigger, _| async move {
+        Ok(match trigger {
+            Trigger::Messages(event) => {
+                let messages = event.clone();
+                let response = match aws::Queues::source(&event) {
+                    Some(QueueName::Failures) => retry.handle_reports(messages).await,
+                    Some(QueueName::Retries) => retry.handle_jobs(messages).await,
+                    Some(QueueName::Dead) => retry.handle_dead(messages).await,
+                    // Of no queue of this function: whoever has connected it sees it come back.
+                    _ => runtime::fail_all(&event),
+                };
+                queues.give_back(&event, &response).await;
+                Answer::Messages(response)
+            }
+            Trigger::Timer(IgnoredAny) => {
+                // Each has its turn, whatever becomes of the others.
+                stack.fold(retry.definition.maps.keys()).await;
+                let (ticked, tidied) = (retry.tick().await, retry.tidy().await);
+                ticked.and(tidied)?;
+                Answer::Timer(())
+            }
+        })
+    })
+    .await
+}

@@ -1,0 +1,11 @@
+//! What this function is told of its deployment.
+
+use model::QueueName;
+use runtime::Needs;
+
+/// What it needs to be told.
+pub const NEEDS: Needs = Needs {
+    queues: &[QueueName::Live],
+    failures: false,
+    secrets: true,
+};

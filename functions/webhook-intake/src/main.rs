@@ -1,0 +1,25 @@
+//! Takes webhooks in, as a Lambda function behind a function URL or an HTTP API.
+
+use std::sync::Arc;
+
+use aws::function::{Error, serve};
+use webhook_intake::{NEEDS, Remember, WebhookIntake};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let stack = aws::Stack::of_function(&NEEDS).await?;
+    let intake = WebhookIntake {
+        definition: stack.definition()?,
+        outbox: stack.outbox(),
+        secrets: stack.secrets(),
+        clock: stack.clock(),
+        remember: Remember::WhereNeeded,
+        metrics: stack.metrics(),
+    };
+    let clock = stack.clock();
+    let intake = &Arc::new(intake);
+    serve(clock.as_ref(), |event, _| async move {
+        Ok(intake.handle(event).await)
+    })
+    .await
+}
