@@ -16,9 +16,9 @@ use operations::Operations;
 use ports::{Blobs, Checkpoints, Clock, Failures, Ledger, Secrets, Systems};
 use recurring_pull::{RecurringPull, Schedule};
 use retry::Retry;
-use runtime::{Breakers, MapStates, Outbox, Parking};
+use runtime::{Breakers, MapStates, Metrics, Outbox, Parking, Traces};
 use systems::{DefinedPlans, DefinedSystems, Surroundings};
-use webhook_intake::WebhookIntake;
+use webhook_intake::{Remember, WebhookIntake};
 
 /// Where a deployment is.
 #[derive(Debug, Clone)]
@@ -167,6 +167,13 @@ impl Home {
     }
 }
 
+/// Who works with a deployment, for the audit log.
+pub(crate) fn who() -> String {
+    runtime::env::optional("USER")
+        .or_else(|| runtime::env::optional("USERNAME"))
+        .unwrap_or_else(|| "unknown".into())
+}
+
 /// What functions and operations are made of.
 struct Parts {
     definition: Arc<Definition>,
@@ -234,6 +241,8 @@ impl Parts {
                 outbox: self.outbox.clone(),
                 secrets: Arc::clone(&self.secrets),
                 clock: Arc::clone(&self.clock),
+                remember: Remember::Always,
+                metrics: Metrics::silent(),
             }),
             pull: Arc::new(RecurringPull {
                 definition: Arc::clone(&self.definition),
@@ -242,6 +251,7 @@ impl Parts {
                 checkpoints: Arc::clone(&self.checkpoints),
                 states: self.states.clone(),
                 clock: Arc::clone(&self.clock),
+                metrics: Metrics::silent(),
                 schedule: Schedule::default(),
             }),
             load: Arc::new(InitialLoad {
@@ -253,6 +263,7 @@ impl Parts {
                 ledger: Arc::clone(&self.ledger),
                 states: self.states.clone(),
                 clock: Arc::clone(&self.clock),
+                metrics: Metrics::silent(),
             }),
             apply: Arc::new(self.apply()),
             retry: Arc::new(Retry {
@@ -280,11 +291,12 @@ impl Parts {
             ledger: Arc::clone(&self.ledger),
             checkpoints: Arc::clone(&self.checkpoints),
             clock: Arc::clone(&self.clock),
+            metrics: Metrics::silent(),
+            traces: Traces::none(),
         }
     }
 
     fn operations(&self) -> Operations {
-        let who = runtime::env::optional("USER").or_else(|| runtime::env::optional("USERNAME"));
         Operations {
             definition: Arc::clone(&self.definition),
             plans: self.plans(),
@@ -297,7 +309,7 @@ impl Parts {
             states: self.states.clone(),
             breakers: self.breakers.clone(),
             clock: Arc::clone(&self.clock),
-            who: who.unwrap_or_else(|| "unknown".into()),
+            who: who(),
         }
     }
 }

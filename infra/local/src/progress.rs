@@ -1,13 +1,16 @@
 //! Watching loads.
 
-use std::{collections::HashMap, io::IsTerminal, time::Duration};
+use std::{collections::HashMap, io::IsTerminal};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use model::{LoadStatus, MapName, MapState};
 use operations::{LoadView, MapStatus, OperationError, Operations};
 
-use crate::output::{Format, note, number};
+use crate::{
+    cli::Looks,
+    output::{Format, note, number},
+};
 
 /// How a load that was watched ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +33,6 @@ pub(crate) struct LoadSummary {
     /// Failures that still ask for something.
     pub(crate) failures: u64,
 }
-
-/// How often progress is looked at.
-const LOOK: Duration = Duration::from_millis(100);
 
 fn bar_style() -> ProgressStyle {
     ProgressStyle::with_template(
@@ -58,6 +58,7 @@ pub(crate) async fn watch_loads(
     let mut shown: HashMap<MapName, ProgressBar> = HashMap::new();
     let mut ended: HashMap<MapName, Ended> = HashMap::new();
     let mut troubles: HashMap<MapName, String> = HashMap::new();
+    let looks = Looks::begin();
     while ended.len() < maps.len() {
         for (map, generation) in maps {
             if ended.contains_key(map) {
@@ -101,7 +102,7 @@ pub(crate) async fn watch_loads(
                 ended.insert(map.clone(), end);
             }
         }
-        tokio::time::sleep(LOOK).await;
+        looks.next().await;
     }
     let stopped = || Ended::Stopped("it was not watched".into());
     Ok(maps

@@ -28,6 +28,9 @@ pub(crate) struct Cli {
     /// Folder for the state [default: .syncline in the project]
     #[arg(long, global = true, value_name = "DIR", env = "SYNCLINE_DATA", help_heading = COMMON)]
     pub(crate) data: Option<PathBuf>,
+    /// Work on the deployment of this name on AWS, instead of the one on this machine
+    #[arg(long, global = true, value_name = "NAME", env = "SYNCLINE_STACK", help_heading = COMMON)]
+    pub(crate) stack: Option<String>,
     /// Show results as JSON
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) json: bool,

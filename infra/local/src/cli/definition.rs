@@ -4,6 +4,7 @@ use std::path::Path;
 
 use definition::{Auth, Connection, Problem, Severity, Text};
 use model::ConnectionName;
+use operations::Operations;
 use serde_json::json;
 
 use super::{
@@ -191,8 +192,8 @@ pub(super) async fn check(context: &Context, args: &MapArgs) -> Result<(), CliEr
     {
         return report(context.format, &file, &text, &problems);
     }
-    let home = context.open()?;
-    for map in chosen(&home, &args.maps)? {
+    let home = context.home()?;
+    for map in chosen(&home.operations, &args.maps)? {
         let Some(defined) = home.definition.maps.get(&map) else {
             continue;
         };
@@ -291,13 +292,16 @@ fn secrets(connection: &Connection) -> Vec<(String, &str)> {
 }
 
 /// The maps of these names, or all.
-pub(super) fn chosen(home: &Home, names: &[String]) -> Result<Vec<model::MapName>, CliError> {
+pub(super) fn chosen(
+    operations: &Operations,
+    names: &[String],
+) -> Result<Vec<model::MapName>, CliError> {
     if names.is_empty() {
-        return Ok(home.definition.maps.keys().cloned().collect());
+        return Ok(operations.definition.maps.keys().cloned().collect());
     }
     names
         .iter()
-        .map(|name| Ok(home.operations.map(name)?.name.clone()))
+        .map(|name| Ok(operations.map(name)?.name.clone()))
         .collect()
 }
 

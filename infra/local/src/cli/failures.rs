@@ -5,17 +5,14 @@ use operations::{Changed, Edit, Selection};
 use ports::FailureFilter;
 
 use super::{
-    CliError, Context,
+    CliError, Context, Deployment,
     args::{ChooseArgs, EditArgs, FailureArgs, FailureCommand, ListArgs, SelectArgs},
     code, wait,
 };
-use crate::{
-    Home,
-    output::{self, Format, ago, line, number, table},
-};
+use crate::output::{self, Format, ago, line, number, table};
 
 pub(super) async fn run(context: &Context, args: FailureArgs) -> Result<(), CliError> {
-    let home = context.open()?;
+    let home = context.open().await?;
     match args.command {
         FailureCommand::List(args) => list(context, &home, &args).await,
         FailureCommand::Groups(args) => groups(context, &home, &args).await,
@@ -64,7 +61,7 @@ fn said(context: &Context, changed: Changed, what: &str) {
 }
 
 /// Sends failures round again and waits for what becomes of them.
-async fn retry(context: &Context, home: &Home, args: &ChooseArgs) -> Result<(), CliError> {
+async fn retry(context: &Context, home: &Deployment, args: &ChooseArgs) -> Result<(), CliError> {
     let chosen = selection(home, args)?;
     let operations = &home.operations;
     let asked = home.clock.now();
@@ -96,7 +93,7 @@ fn short(id: &str) -> String {
     id.chars().take(8).collect()
 }
 
-fn filter(home: &Home, args: &SelectArgs) -> Result<FailureFilter, CliError> {
+fn filter(home: &Deployment, args: &SelectArgs) -> Result<FailureFilter, CliError> {
     let map = match &args.map {
         Some(name) => Some(home.operations.map(name)?.name.clone()),
         None => None,
@@ -110,7 +107,7 @@ fn filter(home: &Home, args: &SelectArgs) -> Result<FailureFilter, CliError> {
     })
 }
 
-fn selection(home: &Home, args: &ChooseArgs) -> Result<Selection, CliError> {
+fn selection(home: &Deployment, args: &ChooseArgs) -> Result<Selection, CliError> {
     let select = &args.select;
     let given = select.map.is_some()
         || select.class.is_some()
@@ -136,7 +133,7 @@ fn edit(args: &EditArgs) -> Result<Edit, CliError> {
     }
 }
 
-async fn list(context: &Context, home: &Home, args: &ListArgs) -> Result<(), CliError> {
+async fn list(context: &Context, home: &Deployment, args: &ListArgs) -> Result<(), CliError> {
     let mut filter = filter(home, &args.select)?;
     if args.ended {
         filter.status.clear();
@@ -187,7 +184,7 @@ async fn list(context: &Context, home: &Home, args: &ListArgs) -> Result<(), Cli
     Ok(())
 }
 
-async fn groups(context: &Context, home: &Home, args: &SelectArgs) -> Result<(), CliError> {
+async fn groups(context: &Context, home: &Deployment, args: &SelectArgs) -> Result<(), CliError> {
     let groups = home
         .operations
         .failure_groups(&filter(home, args)?, 100)
@@ -243,7 +240,7 @@ fn show_cause(cause: &Cause) {
     }
 }
 
-async fn show(context: &Context, home: &Home, id: &str) -> Result<(), CliError> {
+async fn show(context: &Context, home: &Deployment, id: &str) -> Result<(), CliError> {
     let failure = home.operations.failure(id).await?;
     if context.format == Format::Json {
         output::json(&failure);

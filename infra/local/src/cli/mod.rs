@@ -2,6 +2,7 @@
 
 mod args;
 mod definition;
+mod deployment;
 mod failures;
 mod pull;
 mod run;
@@ -22,6 +23,8 @@ use ports::SystemClock;
 use serde_json::json;
 
 pub(crate) use args::DemoArgs;
+use deployment::Deployment;
+pub(crate) use wait::Looks;
 
 use crate::{
     Home, HomeError, Paths,
@@ -82,6 +85,8 @@ impl CliError {
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) paths: Paths,
+    /// The deployment on AWS that is meant, if it is not the one on this machine.
+    stack: Option<String>,
     pub(crate) format: Format,
 }
 
@@ -92,12 +97,46 @@ impl Context {
         let format = if json { Format::Json } else { Format::Text };
         Self {
             paths: Paths { project, data },
+            stack: None,
             format,
         }
     }
 
-    pub(crate) fn open(&self) -> Result<Home, CliError> {
+    /// The deployment on this machine.
+    pub(crate) fn home(&self) -> Result<Home, CliError> {
         Ok(Home::open(&self.paths, Arc::new(SystemClock))?)
+    }
+
+    /// The deployment that is meant.
+    pub(crate) async fn open(&self) -> Result<Deployment, CliError> {
+        match &self.stack {
+            None => Ok(self.home()?.into()),
+            Some(name) => self.of_stack(name).await,
+        }
+    }
+
+    #[cfg(feature = "aws")]
+    async fn of_stack(&self, name: &str) -> Result<Deployment, CliError> {
+        let (definition, _, _) = Home::read_definition(&self.paths)?;
+        Deployment::of_stack(name, definition).await
+    }
+
+    #[cfg(not(feature = "aws"))]
+    #[expect(clippy::unused_async, reason = "it is not with the feature")]
+    async fn of_stack(&self, name: &str) -> Result<Deployment, CliError> {
+        Err(CliError::Usage(format!(
+            "this `syncline` cannot reach the stack `{name}`: install one that can with `cargo install --locked --path infra/local --features aws`"
+        )))
+    }
+
+    /// Refuses what makes no sense for a deployment on AWS.
+    fn only_here(&self, command: &str) -> Result<(), CliError> {
+        match &self.stack {
+            None => Ok(()),
+            Some(_) => Err(CliError::Usage(format!(
+                "`{command}` works on this machine only: leave --stack out"
+            ))),
+        }
     }
 
     /// Says something beside the results, unless a program reads them.
@@ -188,7 +227,16 @@ async fn run(cli: Cli) -> Result<(), CliError> {
             "this command is for people and has no JSON: leave --json out".into(),
         ));
     }
-    let context = Context::of(cli.project, cli.data, cli.json);
+    let context = Context {
+        stack: cli.stack,
+        ..Context::of(cli.project, cli.data, cli.json)
+    };
+    match &cli.command {
+        Command::Up(_) => context.only_here("up")?,
+        Command::Check(_) => context.only_here("check")?,
+        Command::Demo(_) => context.only_here("demo")?,
+        _ => {}
+    }
     match cli.command {
         Command::Init(args) => definition::init(&context, &args),
         Command::Validate => definition::validate(&context),

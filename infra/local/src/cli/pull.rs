@@ -1,16 +1,14 @@
 //! Pulling at once.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use model::{MapName, MapState, RunId};
 use operations::{MapStatus, Operations, RunBooks};
 
-use super::{CliError, Context, args::MapArgs, code, definition::chosen, wait};
+use super::{CliError, Context, Looks, args::MapArgs, code, definition::chosen, wait};
 use crate::output::{self, Format, count, line, note};
 
-/// How often it is looked whether a pull has come to its end.
-const LOOK: Duration = Duration::from_millis(100);
 /// Runs among which those of a pull are looked for.
 const RUNS: usize = 100;
 
@@ -26,8 +24,8 @@ struct Pulled {
 }
 
 pub(super) async fn pull(context: &Context, args: &MapArgs) -> Result<(), CliError> {
-    let home = context.open()?;
-    let maps = chosen(&home, &args.maps)?;
+    let home = context.open().await?;
+    let maps = chosen(&home.operations, &args.maps)?;
     let command = async { Ok(pull_and_wait(&home.operations, &maps).await) };
     let pulled = wait::hosted(context, &home, "pull", command).await?;
     if context.format == Format::Json {
@@ -93,8 +91,9 @@ impl Asked {
     /// Waits for a pull that began since, and for what it brought; returns how many changes
     /// that were.
     async fn wait(&self, operations: &Operations, map: &MapName) -> Result<u64, CliError> {
+        let looks = Looks::begin();
         while !self.has_ended(&operations.map_status(map).await?)? {
-            tokio::time::sleep(LOOK).await;
+            looks.next().await;
         }
         let brought = runs(operations, map).await?;
         let before = |run: &RunBooks| self.read.get(&run.run).copied().unwrap_or(0);
@@ -114,7 +113,7 @@ impl Asked {
             }
             // Whatever holds the map now holds those changes too.
             may_pull(&operations.map_status(map).await?)?;
-            tokio::time::sleep(LOOK).await;
+            looks.next().await;
         }
     }
 

@@ -29,7 +29,7 @@ const MOMENT: Duration = Duration::from_secs(10);
 
 pub(super) async fn up(context: &Context, args: &UpArgs) -> Result<(), CliError> {
     let mut interrupts = Interrupts::listen();
-    let home = context.open()?;
+    let home = context.home()?;
     let options = HostOptions {
         pulls: !args.no_pulls,
         ..HostOptions::default()
@@ -102,8 +102,8 @@ async fn host_when_free(
 }
 
 pub(super) async fn load(context: &Context, args: &LoadArgs) -> Result<(), CliError> {
-    let home = context.open()?;
-    let maps = chosen(&home, &args.maps)?;
+    let home = context.open().await?;
+    let maps = chosen(&home.operations, &args.maps)?;
     if args.no_wait {
         let mut asked = Vec::with_capacity(maps.len());
         for map in maps {

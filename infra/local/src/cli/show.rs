@@ -18,8 +18,8 @@ use crate::{
 };
 
 pub(super) async fn status(context: &Context, args: &MapArgs) -> Result<(), CliError> {
-    let home = context.open()?;
-    let maps = chosen(&home, &args.maps)?;
+    let home = context.open().await?;
+    let maps = chosen(&home.operations, &args.maps)?;
     let mut status = home.operations.status().await?;
     status.maps.retain(|map| maps.contains(&map.map));
     if !args.maps.is_empty() {
@@ -135,9 +135,9 @@ fn books_table(books: &[(String, Books)]) -> String {
 }
 
 pub(super) async fn balance(context: &Context, args: &BalanceArgs) -> Result<(), CliError> {
-    let home = context.open()?;
+    let home = context.open().await?;
     let mut balances = Vec::new();
-    for map in chosen(&home, &args.maps)? {
+    for map in chosen(&home.operations, &args.maps)? {
         balances.push(home.operations.balance(&map, args.runs).await?);
     }
     let all_balance = balances.iter().all(|balance| balance.balanced);
@@ -169,7 +169,7 @@ pub(super) async fn balance(context: &Context, args: &BalanceArgs) -> Result<(),
 }
 
 pub(super) async fn trace(context: &Context, args: &TraceArgs) -> Result<(), CliError> {
-    let home = context.open()?;
+    let home = context.open().await?;
     let map = home.operations.map(&args.map)?.name.clone();
     let trace = home.operations.trace(&map, &args.key).await?;
     if context.format == Format::Json {
@@ -207,7 +207,7 @@ pub(super) async fn trace(context: &Context, args: &TraceArgs) -> Result<(), Cli
 }
 
 pub(super) async fn audit(context: &Context, args: &AuditArgs) -> Result<(), CliError> {
-    let home = context.open()?;
+    let home = context.open().await?;
     let entries = home.operations.audit_log(args.limit).await?;
     if context.format == Format::Json {
         output::json(&entries);
@@ -233,8 +233,8 @@ pub(super) async fn audit(context: &Context, args: &AuditArgs) -> Result<(), Cli
 const LOOK: Duration = Duration::from_millis(500);
 
 pub(super) async fn tail(context: &Context, args: &TailArgs) -> Result<(), CliError> {
-    let home = context.open()?;
-    let maps = chosen(&home, &args.maps)?;
+    let home = context.open().await?;
+    let maps = chosen(&home.operations, &args.maps)?;
     let mut interrupts = Interrupts::listen();
     let mut before: HashMap<MapName, MapStatus> = HashMap::new();
     let end = args

@@ -1,5 +1,7 @@
 //! Commands that change the states of maps.
 
+use std::time::Duration;
+
 use model::{MapName, MapState};
 use operations::{OperationError, Operations};
 
@@ -11,6 +13,9 @@ use super::{
     wait,
 };
 use crate::output::{self, Format, line, note};
+
+/// How long it is waited for what was released; on a busy map there is always something new.
+const MOMENT: Duration = Duration::from_secs(5);
 
 /// A map and the state it has come to.
 #[derive(Debug, serde::Serialize)]
@@ -84,14 +89,25 @@ async fn released(
         while done.is_ok() && stands.state == MapState::Resuming && patience.goes_on().await {
             stands = Stands::after(operations, map, None).await?;
         }
+        if done.is_ok() && stands.state == MapState::Running {
+            applied(operations, map).await?;
+            stands = Stands::after(operations, map, None).await?;
+        }
         all.push(stands);
     }
     Ok(all)
 }
 
+/// Waits a moment for what was released to be applied: it may break the map once more.
+async fn applied(operations: &Operations, map: &MapName) -> Result<(), CliError> {
+    let patience = wait::Patience::of(MOMENT);
+    while operations.map_status(map).await?.books.in_flight > 0 && patience.goes_on().await {}
+    Ok(())
+}
+
 pub(super) async fn start(context: &Context, args: &MapArgs) -> Result<(), CliError> {
-    let home = context.open()?;
-    let maps = chosen(&home, &args.maps)?;
+    let home = context.open().await?;
+    let maps = chosen(&home.operations, &args.maps)?;
     let command = async {
         let mut asked = Vec::with_capacity(maps.len());
         for map in &maps {
@@ -104,9 +120,9 @@ pub(super) async fn start(context: &Context, args: &MapArgs) -> Result<(), CliEr
 }
 
 pub(super) async fn pause(context: &Context, args: &PauseArgs) -> Result<(), CliError> {
-    let home = context.open()?;
+    let home = context.open().await?;
     let mut all = Vec::with_capacity(args.maps.len());
-    for map in chosen(&home, &args.maps)? {
+    for map in chosen(&home.operations, &args.maps)? {
         let done = home.operations.pause(&map, &args.reason).await;
         all.push(Stands::after(&home.operations, &map, done.as_ref().err()).await?);
     }
@@ -114,14 +130,14 @@ pub(super) async fn pause(context: &Context, args: &PauseArgs) -> Result<(), Cli
 }
 
 pub(super) async fn resume(context: &Context, args: &MapArgs) -> Result<(), CliError> {
-    let home = context.open()?;
+    let home = context.open().await?;
     let maps = if args.maps.is_empty() {
         let status = home.operations.status().await?;
         let resting = |state| matches!(state, MapState::Paused | MapState::Broken);
         let resting = status.maps.into_iter().filter(|map| resting(map.state));
         resting.map(|map| map.map).collect()
     } else {
-        chosen(&home, &args.maps)?
+        chosen(&home.operations, &args.maps)?
     };
     let command = async {
         let mut asked = Vec::with_capacity(maps.len());

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use model::{FailureId, FailureStatus, Lane};
 use operations::Operations;
 
-use super::{CliError, Context};
+use super::{CliError, Context, Deployment};
 use crate::{Home, Host, HostOptions, interrupts::Interrupts};
 
 /// How often it is looked.
@@ -38,8 +38,12 @@ pub(super) struct Patience {
 
 impl Patience {
     pub(super) fn new() -> Self {
+        Self::of(PATIENCE)
+    }
+
+    pub(super) fn of(time: Duration) -> Self {
         Self {
-            end: tokio::time::Instant::now() + PATIENCE,
+            end: tokio::time::Instant::now() + time,
         }
     }
 
@@ -47,6 +51,31 @@ impl Patience {
     pub(super) async fn goes_on(&self) -> bool {
         tokio::time::sleep(LOOK).await;
         tokio::time::Instant::now() < self.end
+    }
+}
+
+/// Looks at something again and again: often at first, and seldom when it takes long, because on
+/// AWS every look costs.
+#[derive(Debug)]
+pub(crate) struct Looks {
+    began: tokio::time::Instant,
+}
+
+impl Looks {
+    const OFTEN: Duration = Duration::from_millis(100);
+    const SELDOM: Duration = Duration::from_secs(1);
+    const LONG: Duration = Duration::from_secs(20);
+
+    pub(crate) fn begin() -> Self {
+        Self {
+            began: tokio::time::Instant::now(),
+        }
+    }
+
+    /// Waits until it is worth looking again.
+    pub(crate) async fn next(&self) {
+        let long = self.began.elapsed() > Self::LONG;
+        tokio::time::sleep(if long { Self::SELDOM } else { Self::OFTEN }).await;
     }
 }
 
@@ -89,11 +118,19 @@ async fn stand_in(
 /// process does, until `command` ends or Ctrl-C.
 pub(super) async fn hosted<T: Send>(
     context: &Context,
-    home: &Home,
+    deployment: &Deployment,
     name: &'static str,
     command: impl Future<Output = Result<T, CliError>> + Send,
 ) -> Result<T, CliError> {
     let mut interrupts = Interrupts::listen();
+    let Some(home) = &deployment.home else {
+        return tokio::select! {
+            result = command => result,
+            () = interrupts.next() => Err(CliError::Interrupted(
+                "what was asked for goes on without this command",
+            )),
+        };
+    };
     let mut host = host_if_free(context, home, name).await?;
     let result = tokio::select! {
         result = command => result,
