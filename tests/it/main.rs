@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod at_scale;
+mod aws;
 mod bad_answers;
 mod bad_constraints;
 mod bad_hooks;

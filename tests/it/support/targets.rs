@@ -106,6 +106,8 @@ impl Deployment {
             ledger: Arc::clone(&operations.ledger),
             checkpoints: Arc::clone(&operations.checkpoints),
             clock: Arc::clone(&operations.clock),
+            metrics: home.functions.apply.metrics.clone(),
+            traces: home.functions.apply.traces,
         });
         home.functions.load = Arc::new(InitialLoad {
             definition: Arc::clone(&operations.definition),
@@ -116,6 +118,7 @@ impl Deployment {
             ledger: Arc::clone(&operations.ledger),
             states: operations.states.clone(),
             clock: Arc::clone(&operations.clock),
+            metrics: home.functions.load.metrics.clone(),
         });
     }
 

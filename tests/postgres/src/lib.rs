@@ -57,6 +57,20 @@ impl TestDatabase {
         self.client().await.batch_execute(sql).await.expect(sql);
     }
 
+    /// Lets nobody into it any more, as if it were down, or everybody again.
+    pub async fn refuse(&self, refuse: bool) {
+        let name = &self.name;
+        let server = connect(&self.server).await;
+        let sql = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {}", !refuse);
+        server.batch_execute(&sql).await.expect(&sql);
+        if refuse {
+            let sql = format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+            );
+            server.batch_execute(&sql).await.expect(&sql);
+        }
+    }
+
     /// All rows a query finds, as the server writes them; `null` for null.
     pub async fn query(&self, sql: &str) -> Vec<Vec<String>> {
         let found = self.client().await.simple_query(sql).await.expect(sql);

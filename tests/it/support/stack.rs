@@ -1,0 +1,150 @@
+//! A deployment on an emulator of AWS: the real template with the real functions.
+
+use std::path::{Path, PathBuf};
+
+use sample_crm::{SampleCrm, Set};
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::{HOOK_SECRET, Project, package, process::Said, run_with};
+
+const FUNCTIONS: [&str; 5] = [
+    "webhook-intake",
+    "recurring-pull",
+    "initial-load",
+    "apply",
+    "retry",
+];
+
+/// A deployed project. What it has goes with the emulator.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    name: String,
+    endpoint: String,
+    hooks: String,
+    project: Project,
+    /// The functions as they were packaged.
+    _build: TempDir,
+}
+
+/// What `tests/run` has made ready.
+fn ready(variable: &str) -> String {
+    runtime::env::optional(variable)
+        .unwrap_or_else(|| panic!("this test needs {variable}: run tests/run"))
+}
+
+impl Stack {
+    /// Packages the functions with the project's definition and deploys them.
+    pub(crate) async fn deploy(project: Project, secrets: &[(&str, &str)]) -> Self {
+        let name = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+        let endpoint = ready("SYNCLINE_TEST_AWS");
+        let build = build(&project.file("syncline.yaml"));
+        let mut deploy = Command::new(ready("SYNCLINE_TEST_PYTHON"));
+        deploy.arg(package().join("aws/deploy.py"));
+        deploy.args([
+            "--endpoint",
+            &endpoint,
+            "--stack",
+            &name,
+            "--visibility",
+            "20",
+        ]);
+        deploy.args([
+            "--parameter",
+            "Architecture=x86_64",
+            "--parameter",
+            "LogLevel=info",
+        ]);
+        deploy.arg("--build").arg(build.path());
+        for (name, text) in secrets {
+            deploy.arg("--secret").arg(format!("{name}={text}"));
+        }
+        let done = deploy.kill_on_drop(true).output().await.expect("python");
+        let out = String::from_utf8_lossy(&done.stdout);
+        let err = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{out}\n{err}");
+        let outputs: Value = serde_json::from_str(&out).expect("the outputs of the stack");
+        let hooks = outputs["WebhookUrl"]
+            .as_str()
+            .expect("an address for webhooks");
+        Self {
+            name,
+            endpoint,
+            hooks: hooks.to_owned(),
+            project,
+            _build: build,
+        }
+    }
+
+    /// Runs a command on this deployment, as a person would.
+    pub(crate) async fn run(&self, args: &[&str]) -> Said {
+        let mut words = vec!["--stack", self.name.as_str()];
+        words.extend(args);
+        let env = [
+            ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+        ];
+        run_with(&self.project, &words, &env).await
+    }
+
+    /// Sends the signed webhook of a row as it is now; returns the status of the answer.
+    pub(crate) async fn notify(&self, crm: &SampleCrm, set: Set, key: &str) -> u16 {
+        let (kind, name) = match set {
+            Set::Accounts => ("account", "updated"),
+            Set::Contacts => ("contact", "updated"),
+            Set::Orders => ("order", "updated"),
+        };
+        let data = crm.row(set, key).expect("a row");
+        let event = json!({ "type": format!("{kind}.{name}"), "data": data }).to_string();
+        let id = format!("msg_{}", uuid::Uuid::new_v4());
+        let now = ports::Clock::now(&ports::SystemClock).as_second();
+        let webhook = Webhook::new(HOOK_SECRET).unwrap();
+        let signature = webhook.sign(&id, now, event.as_bytes()).unwrap();
+        let host = self
+            .hooks
+            .trim_start_matches("https://")
+            .trim_start_matches("http://");
+        let host = host.split(['/', ':']).next().unwrap_or_default();
+        let answer = super::client()
+            .post(format!("{}/hooks/crm", self.endpoint))
+            .header("host", host)
+            .header("content-type", "application/json")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", now.to_string())
+            .header("webhook-signature", signature)
+            .body(event)
+            .send()
+            .await
+            .expect("an answer");
+        answer.status().as_u16()
+    }
+
+    /// Looks until no change is on its way.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let balances = self.run(&["balance", "--json"]).await.json();
+            let all = balances.as_array().expect("the books");
+            let mut books = all.iter().map(|balance| &balance["books"]);
+            if books.all(|books| books["in_flight"] == 0 && books["failing"] == 0) {
+                return;
+            }
+        }
+    }
+}
+
+/// A folder for each function with its program and the definition.
+fn build(definition: &Path) -> TempDir {
+    let programs = PathBuf::from(ready("SYNCLINE_TEST_FUNCTIONS"));
+    let build = TempDir::new().expect("a temporary folder");
+    for name in FUNCTIONS {
+        let folder = build.path().join(name);
+        std::fs::create_dir(&folder).expect("a folder");
+        std::os::unix::fs::symlink(programs.join(name), folder.join("bootstrap")).expect("a link");
+        std::fs::copy(definition, folder.join("syncline.yaml")).expect("a copy");
+    }
+    build
+}
