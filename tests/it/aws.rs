@@ -1,7 +1,5 @@
 //! The same job on an emulator of AWS, from the template, with the functions as they are deployed.
 
-use std::time::Duration;
-
 use futures_util::{StreamExt, stream};
 use sample_crm::{SampleCrm, Set};
 use serde_json::{Value, json};
@@ -21,12 +19,12 @@ async fn state(stack: &Stack, map: &str) -> Value {
 }
 
 /// Waits until the target is as the source.
-async fn equal(crm: &SampleCrm, database: &TestDatabase) {
-    for _ in 0..600 {
+async fn equal(stack: &Stack, crm: &SampleCrm, database: &TestDatabase) {
+    for _ in 0..2_000 {
         if server_differences(crm, database).await.is_empty() {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        stack.settled().await;
     }
     assert_equal_on_server(crm, database).await;
 }
@@ -117,7 +115,7 @@ async fn from_the_template_to_equality() {
     // A change that no webhook tells of is found by the schedule.
     let order = &crm.keys(Set::Orders)[0];
     crm.write(Set::Orders, order, &json!({ "Status": "paid" }));
-    equal(&crm, &database).await;
+    equal(&stack, &crm, &database).await;
 
     // A paused map keeps what comes, and lets it go in order.
     let pause = stack
@@ -143,7 +141,7 @@ async fn from_the_template_to_equality() {
     while stack.run(&["status", "--json"]).await.json()["broken"] == json!([]) {}
     database.refuse(false).await;
 
-    equal(&crm, &database).await;
+    equal(&stack, &crm, &database).await;
     stack.settled().await;
     let balance = stack.run(&["balance", "--json"]).await;
     assert_eq!(balance.code, Some(0), "the books balance: {}", balance.out);

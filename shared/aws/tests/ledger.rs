@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[path = "failures/proxy.rs"]
+mod proxy;
 mod support;
 #[path = "support/tables.rs"]
 mod tables;
@@ -9,6 +11,7 @@ mod tables;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use aws::{Clients, DynamoFailures, DynamoLedger, Queues, ReportsWaiting, S3Blobs, StateTable};
+use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 use model::{Books, Counts, MapName, Outcome, PackId, QueueName, RunId};
 use ports::{
@@ -16,6 +19,7 @@ use ports::{
     StoreError,
     testing::{ManualClock, ledger::LedgerFixture, map_name},
 };
+use proxy::{Proxy, Trouble};
 use uuid::{NoContext, Uuid};
 
 /// Stores of a deployment in which nothing is yet.
@@ -47,7 +51,22 @@ async fn queue(clients: &Clients, queue: QueueName) -> (QueueName, String) {
 
 impl Fixture {
     async fn new() -> Self {
+        Self::of(support::clients().await, Client::clone).await
+    }
+
+    /// One whose table is reached through a proxy.
+    async fn through_proxy() -> (Self, Proxy) {
         let clients = support::clients().await;
+        let upstream = runtime::env::optional("SYNCLINE_TEST_AWS").unwrap();
+        let proxy = Proxy::to(&upstream).await;
+        let through = |client: &Client| {
+            let config = client.config().to_builder();
+            Client::from_conf(config.endpoint_url(proxy.endpoint()).build())
+        };
+        (Self::of(clients, through).await, proxy)
+    }
+
+    async fn of(clients: Clients, reached: impl FnOnce(&Client) -> Client) -> Self {
         let clock = Arc::new(ManualClock::at("2026-11-25T12:00:00Z".parse().unwrap()));
         let state_table = support::unique("state");
         tables::create(&clients.dynamodb, &state_table, false).await;
@@ -58,7 +77,7 @@ impl Fixture {
             urls.extend([queue(&clients, name).await]);
         }
         let state = StateTable::new(
-            clients.dynamodb.clone(),
+            reached(&clients.dynamodb),
             state_table,
             Arc::clone(&clock) as Arc<dyn Clock>,
         );
@@ -344,6 +363,41 @@ async fn outcomes_move_once_at_any_time() {
         fixture.state.fold(&map).await.unwrap();
         assert_eq!(fixture.books(&map).await, expected);
     }
+}
+
+/// What a worker could not enter it has not entered: when it tries again, it counts, and once.
+#[tokio::test]
+async fn what_could_not_be_entered_is_entered_the_next_time() {
+    let (fixture, proxy) = Fixture::through_proxy().await;
+    let map = map_name("customers");
+    let old = [fixture.pack(&map, run(1), 3)];
+    fixture.send(&old).await;
+    fixture.clock.advance(Duration::from_mins(11));
+    let young = [fixture.pack(&map, run(1), 2)];
+    fixture.send(&young).await;
+    let mut counts = Counts::default();
+    counts.add(Outcome::Applied, 3);
+    let pack = pack_ref(&old[0]);
+    let settlement = Settlement { pack, counts };
+    proxy.expect([Trouble::Conflict; 10]);
+    let refused = fixture.ledger.settle(vec![settlement.clone()]).await;
+    assert!(refused.is_err(), "others write the same items all the time");
+    assert_eq!(proxy.left(), 0);
+    assert_eq!(fixture.books(&map).await.in_flight, 5);
+    proxy.expect([Trouble::Lost]);
+    for _ in 0..2 {
+        let settled = fixture.ledger.settle(vec![settlement.clone()]).await;
+        settled.unwrap();
+        let books = fixture.books(&map).await;
+        assert_eq!(
+            (books.read, books.outcomes.applied, books.in_flight),
+            (5, 3, 2)
+        );
+    }
+    proxy.expect([Trouble::Unread]);
+    let asked = [pack_ref(&old[0]), pack_ref(&young[0])];
+    let settled = fixture.ledger.settled(&asked).await.unwrap();
+    assert_eq!(settled, [old[0].id].into());
 }
 
 #[tokio::test]

@@ -141,13 +141,14 @@ impl StateTable {
             let mine = Revision(new_revision());
             let mut sums = Sums::default();
             let mut items = Vec::with_capacity(all.len() + 1);
+            let mut written = Vec::with_capacity(all.len());
             for ((place, entries), bucket) in all.iter().zip(&mut before) {
                 let mut after = bucket.clone();
                 if let Some(new) = after.enter(entries) {
                     sums.merge(&new);
                     items.push(self.put_bucket(place, bucket, &after, mine)?);
                     after.revision = Some(mine);
-                    self.buckets.keep(place.clone(), after);
+                    written.push((place.clone(), after));
                 }
             }
             if items.is_empty() {
@@ -156,7 +157,12 @@ impl StateTable {
             let beside = late(map, run, self.now(), &sums);
             items.push(self.put(Put::builder().set_item(Some(beside)))?);
             match self.as_table().transact(WHAT, || puts(&items)).await? {
-                Transacted::Done => return Ok(()),
+                Transacted::Done => {
+                    for (place, bucket) in written {
+                        self.buckets.keep(place, bucket);
+                    }
+                    return Ok(());
+                }
                 Transacted::Refused(_) => before = self.read_buckets(all).await?,
             }
             self.pause(WHAT, &mut waits).await?;
