@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
-use definition::{Definition, Map, Webhook};
+use definition::{ConnectionKind, Definition, Map, Webhook};
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use mapping::json;
@@ -26,8 +26,8 @@ pub enum Remember {
     /// Every delivery.
     Always,
     /// Only those that could do harm when they come once more: deletions, which may have no
-    /// version, and changes for a target that cannot compare versions. In all others the guard
-    /// finds nothing new.
+    /// version, changes for a target that cannot compare versions, and those of a source that
+    /// cannot be asked how a record without a version is now. In all others nothing new is found.
     WhereNeeded,
 }
 
@@ -190,9 +190,10 @@ impl WebhookIntake {
     }
 
     fn remembers(&self, map: &Map, changes: &[Change]) -> bool {
-        let target = self.definition.connections.get(&map.to.connection);
+        let kind = |name| self.definition.connections.get(name).map(|one| one.kind);
         self.remember == Remember::Always
-            || !target.is_some_and(|target| target.kind.compares())
+            || !kind(&map.to.connection).is_some_and(ConnectionKind::compares)
+            || !kind(&map.from.connection).is_some_and(ConnectionKind::fetches)
             || changes.iter().any(|change| change.op == Op::Delete)
     }
 

@@ -56,6 +56,12 @@ impl ConnectionKind {
         matches!(self, Self::Postgres | Self::Sqlite)
     }
 
+    /// Whether one record of any of its streams can be read again by its key.
+    #[must_use]
+    pub fn fetches(self) -> bool {
+        matches!(self, Self::Odata | Self::Postgres)
+    }
+
     /// Whether it is spoken to over HTTP.
     #[must_use]
     pub fn is_http(self) -> bool {

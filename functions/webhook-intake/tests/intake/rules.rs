@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use ::definition::ConnectionKind;
 use proptest::prelude::*;
 use serde_json::json;
+use webhook_intake::Remember;
 
 use crate::support::{Intake, Request, assert_in_order, definition, post, refused, taken};
 
@@ -80,6 +82,40 @@ async fn one_endpoint_feeds_several_maps_and_half_of_it_is_not_enough() {
         .collect();
     maps.sort();
     assert_eq!(maps, ["map0", "map1", "map3"]);
+}
+
+#[tokio::test]
+async fn a_copy_that_does_no_harm_need_not_be_remembered() {
+    use ConnectionKind::{Http, Odata, Postgres, Rest, Sqlite};
+    let webhook = NAMED.replacen(
+        "secret:",
+        "event: type, ops: { \"row.deleted\": delete, \"row.*\": upsert }, record: data, secret:",
+        1,
+    );
+    for (from, to, what, remembered) in [
+        (Odata, Sqlite, "changed", false),
+        (Postgres, Postgres, "changed", false),
+        (Odata, Sqlite, "deleted", true),
+        (Odata, Http, "changed", true),
+        (Rest, Sqlite, "changed", true),
+    ] {
+        let mut definition = definition(&[&webhook]);
+        for (name, connection) in &mut definition.connections {
+            connection.kind = if name.as_str() == "crm" { from } else { to };
+        }
+        let mut intake = Intake::of(definition, &[("s", Some("k"))]);
+        intake.function.remember = Remember::WhereNeeded;
+        let body = json!({ "type": format!("row.{what}"), "data": { "id": "a1" } });
+        let request = genuine("map0", body.to_string()).header("x-id", "d1");
+        for copies in [0, i64::from(remembered)] {
+            let answer = intake.answer(&request).await;
+            assert_eq!(
+                (answer.status, &answer.body["duplicates"]),
+                (202, &json!(copies)),
+                "{from:?} to {to:?}, {what}"
+            );
+        }
+    }
 }
 
 #[tokio::test]
