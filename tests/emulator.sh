@@ -1,7 +1,8 @@
-# One AWS emulator and a second DynamoDB for a run of the tests; sourced by `tests/run`.
+# Two AWS emulators and a second DynamoDB for a run of the tests; sourced by `tests/run`.
 #
-#   emulator_start   starts both on free ports and exports SYNCLINE_TEST_AWS, the endpoint of all
-#                    services, and SYNCLINE_TEST_DYNAMODB, that of the other DynamoDB
+#   emulator_start   starts them on free ports and exports SYNCLINE_TEST_AWS, the endpoint of all
+#                    services, SYNCLINE_TEST_AWS_ENFORCING, the same with roles and policies
+#                    enforced, and SYNCLINE_TEST_DYNAMODB, that of the other DynamoDB
 #   emulator_stop    stops them and removes what they hold
 #
 # To keep them while developing:  bash tests/emulator.sh   (Ctrl-C stops them)
@@ -72,18 +73,31 @@ sys.exit(1)
 PYTHON
 }
 
-emulator_start_aws() {
-    local port
+# Starts ministack with what it holds in a folder $1 of its own, and $2 for its environment.
+emulator_start_ministack() {
+    local part=$1 port
+    shift
     port=$(emulator_port) || return 1
+    mkdir -p "$emulator_home/$part"
     # MINISTACK_HOST and AWS_ENDPOINT_URL are for what it runs: functions find it by them.
-    emulator_spawn "$emulator_home/ministack.log" \
+    emulator_spawn "$emulator_home/$part.log" \
         BIND_HOST=127.0.0.1 GATEWAY_PORT="$port" MINISTACK_HOST=127.0.0.1 \
         AWS_ENDPOINT_URL="http://127.0.0.1:$port" \
-        STATE_DIR="$emulator_home/state" S3_DATA_DIR="$emulator_home/s3" TMPDIR="$emulator_home" \
-        PYTHONPATH="$emulator_home/python" \
+        STATE_DIR="$emulator_home/$part/state" S3_DATA_DIR="$emulator_home/$part/s3" TMPDIR="$emulator_home/$part" \
+        PYTHONPATH="$emulator_home/python" "$@" \
         ministack
     emulator_wait "$emulator_pid" "http://127.0.0.1:$port/_ministack/health" || return 1
-    export SYNCLINE_TEST_AWS="http://127.0.0.1:$port"
+    emulator_endpoint="http://127.0.0.1:$port"
+}
+
+emulator_start_aws() {
+    emulator_start_ministack aws || return 1
+    export SYNCLINE_TEST_AWS=$emulator_endpoint
+}
+
+emulator_start_enforcing() {
+    emulator_start_ministack enforcing AUTH=true || return 1
+    export SYNCLINE_TEST_AWS_ENFORCING=$emulator_endpoint
 }
 
 emulator_start_dynamodb() {
@@ -94,7 +108,7 @@ emulator_start_dynamodb() {
     export SYNCLINE_TEST_DYNAMODB="http://127.0.0.1:$port"
 }
 
-# Starts both. $1 is a folder with the packages; without it the one that is filled here.
+# Starts all. $1 is a folder with the packages; without it the one that is filled here.
 emulator_start() {
     local here packages part
     here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -102,11 +116,11 @@ emulator_start() {
     emulator_install "$packages" || return 1
     emulator_bin=$packages/bin
     emulator_home=$(mktemp -d "/tmp/syncline-aws.XXXXXX") || return 1
-    mkdir "$emulator_home"/{python,state,s3}
+    mkdir "$emulator_home/python"
     # It answers in two writes, which Nagle's algorithm would hold apart by 40 ms.
     echo 'import socketserver; socketserver.StreamRequestHandler.disable_nagle_algorithm = True' \
         >"$emulator_home/python/sitecustomize.py"
-    for part in aws dynamodb; do
+    for part in aws enforcing dynamodb; do
         # Another process may have taken the port in between.
         "emulator_start_$part" || "emulator_start_$part" || { tail -n 30 "$emulator_home"/*.log >&2; return 1; }
     done
@@ -129,6 +143,6 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     trap emulator_stop EXIT
     trap 'exit 130' INT TERM HUP
     emulator_start || exit 1
-    echo "export SYNCLINE_TEST_AWS=$SYNCLINE_TEST_AWS SYNCLINE_TEST_DYNAMODB=$SYNCLINE_TEST_DYNAMODB"
+    echo "export SYNCLINE_TEST_AWS=$SYNCLINE_TEST_AWS SYNCLINE_TEST_AWS_ENFORCING=$SYNCLINE_TEST_AWS_ENFORCING SYNCLINE_TEST_DYNAMODB=$SYNCLINE_TEST_DYNAMODB"
     while :; do sleep 3600 & wait $!; done
 fi

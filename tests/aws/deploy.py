@@ -30,6 +30,8 @@ from botocore.exceptions import ClientError
 TEMPLATE = pathlib.Path(__file__).parents[2] / "infra/aws/template.yaml"
 CODE = re.compile(r"CodeUri: build/([a-z-]+)/")
 BATCHES = re.compile(r"sqs:(SendMessage|ChangeMessageVisibility)\b")
+# The first of the variables that all functions have.
+FIRST_VARIABLE = re.compile(r"^        SYNCLINE_STACK: ", re.MULTILINE)
 # A resource with all its lines, the empty ones behind it included.
 ALARM = re.compile(r"^  \w+:\n    Type: AWS::CloudWatch::Alarm\n(?:    .*\n|\n)*", re.MULTILINE)
 
@@ -43,6 +45,7 @@ def arguments():
     parser.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--secret", action="append", default=[], metavar="NAME=TEXT", help="a secret of the stack")
     parser.add_argument("--visibility", type=int, help="seconds after which messages of killed workers come back")
+    parser.add_argument("--variable", action="append", default=[], metavar="NAME=TEXT", help="one more for all functions")
     parser.add_argument("--delete", action="store_true", help="delete the stack, and what it would keep")
     parser.add_argument("--timeout", type=int, default=300)
     return parser.parse_args()
@@ -91,6 +94,9 @@ class Deployment:
         if self.args.endpoint:
             template = ALARM.sub(lambda alarm: "" if "\n      Metrics:\n" in alarm[0] else alarm[0], template)
             template = BATCHES.sub(r"sqs:\1, sqs:\1Batch", template)
+        more = (pair.split("=", 1) for pair in self.args.variable)
+        lines = "".join(f"        {name}: {json.dumps(text)}\n" for name, text in more)
+        template = FIRST_VARIABLE.sub(lambda first: lines + first[0], template)
         return template
 
     def state(self):

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use test_postgres::TestDatabase;
 
 use crate::support::{
-    DEMO, HOOK_SECRET, Stack, assert_equal_on_server, crm, on_server, server_differences,
+    DEMO, HOOK_SECRET, Setting, Stack, assert_equal_on_server, crm, on_server, server_differences,
 };
 
 const ROWS: usize = 10_000;
@@ -93,8 +93,11 @@ async fn from_the_template_to_equality() {
         .replace("every: 5m", "every: 20s");
     let project = on_server(&definition, &database);
     let url = database.url();
-    let secrets = [("crm-hook", HOOK_SECRET), ("warehouse", url.as_str())];
-    let stack = Stack::deploy(project, &secrets).await;
+    let setting = Setting {
+        secrets: &[("crm-hook", HOOK_SECRET), ("warehouse", &url)],
+        ..Setting::default()
+    };
+    let stack = Stack::deploy(project, setting).await;
 
     // The load, with bad rows.
     let load = stack.run(&["load", "--all", "--json"]).await;

@@ -18,6 +18,19 @@ const FUNCTIONS: [&str; 5] = [
     "retry",
 ];
 
+/// How a deployment differs from one with nothing of its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Setting<'a> {
+    /// Secrets of the stack.
+    pub(crate) secrets: &'a [(&'a str, &'a str)],
+    /// Parameters of the template.
+    pub(crate) parameters: &'a [(&'a str, &'a str)],
+    /// Variables of all functions that the template does not set.
+    pub(crate) variables: &'a [(&'a str, &'a str)],
+    /// The emulator, if not that of all tests.
+    pub(crate) endpoint: Option<&'a str>,
+}
+
 /// A deployed project. What it has goes with the emulator.
 #[derive(Debug)]
 pub(crate) struct Stack {
@@ -37,29 +50,30 @@ fn ready(variable: &str) -> String {
 
 impl Stack {
     /// Packages the functions with the project's definition and deploys them.
-    pub(crate) async fn deploy(project: Project, secrets: &[(&str, &str)]) -> Self {
+    pub(crate) async fn deploy(project: Project, setting: Setting<'_>) -> Self {
         let name = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-        let endpoint = ready("SYNCLINE_TEST_AWS");
+        let endpoint = setting
+            .endpoint
+            .map_or_else(|| ready("SYNCLINE_TEST_AWS"), str::to_owned);
         let build = build(&project.file("syncline.yaml"));
         let mut deploy = Command::new(ready("SYNCLINE_TEST_PYTHON"));
         deploy.arg(package().join("aws/deploy.py"));
-        deploy.args([
-            "--endpoint",
-            &endpoint,
-            "--stack",
-            &name,
-            "--visibility",
-            "20",
-        ]);
-        deploy.args([
-            "--parameter",
-            "Architecture=x86_64",
-            "--parameter",
-            "LogLevel=info",
-        ]);
-        deploy.arg("--build").arg(build.path());
-        for (name, text) in secrets {
-            deploy.arg("--secret").arg(format!("{name}={text}"));
+        deploy.args(["--endpoint", &endpoint, "--stack", &name]);
+        deploy
+            .args(["--visibility", "20"])
+            .arg("--build")
+            .arg(build.path());
+        let usual = [("Architecture", "x86_64"), ("LogLevel", "info")];
+        let given = [
+            ("--parameter", &usual[..]),
+            ("--parameter", setting.parameters),
+            ("--variable", setting.variables),
+            ("--secret", setting.secrets),
+        ];
+        for (option, pairs) in given {
+            for (name, text) in pairs {
+                deploy.arg(option).arg(format!("{name}={text}"));
+            }
         }
         let done = deploy.kill_on_drop(true).output().await.expect("python");
         let out = String::from_utf8_lossy(&done.stdout);
