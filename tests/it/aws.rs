@@ -6,12 +6,17 @@ use serde_json::{Value, json};
 use test_postgres::TestDatabase;
 
 use crate::support::{
-    DEMO, HOOK_SECRET, Setting, Stack, assert_equal_on_server, crm, on_server, server_differences,
+    DEMO, HOOK_SECRET, Setting, Stack, assert_equal_on_server, crm, on_server, ready,
+    server_differences,
 };
 
 const ROWS: usize = 10_000;
 const BAD: usize = 20;
 const HOOKS: usize = 1_000;
+/// What a record says that kills whoever works on it.
+const POISON: &str = "Deadly Nightshade";
+/// Records that come with it.
+const NEIGHBOURS: usize = 20;
 
 async fn state(stack: &Stack, map: &str) -> Value {
     let status = stack.run(&["status", map, "--json"]).await.json();
@@ -84,8 +89,8 @@ async fn repair(stack: &Stack, crm: &SampleCrm) {
     }
 }
 
-#[tokio::test]
-async fn from_the_template_to_equality() {
+/// The whole way, on an emulator.
+async fn from_the_template_to_equality(endpoint: &str, parameters: &[(&str, &str)]) {
     let crm = crm(ROWS, BAD).await;
     let database = TestDatabase::create().await;
     let definition = DEMO
@@ -95,6 +100,8 @@ async fn from_the_template_to_equality() {
     let url = database.url();
     let setting = Setting {
         secrets: &[("crm-hook", HOOK_SECRET), ("warehouse", &url)],
+        parameters,
+        endpoint,
         ..Setting::default()
     };
     let stack = Stack::deploy(project, setting).await;
@@ -146,6 +153,62 @@ async fn from_the_template_to_equality() {
 
     equal(&stack, &crm, &database).await;
     stack.settled().await;
+    let balance = stack.run(&["balance", "--json"]).await;
+    assert_eq!(balance.code, Some(0), "the books balance: {}", balance.out);
+}
+
+#[tokio::test]
+async fn the_main_job() {
+    from_the_template_to_equality(&ready("SYNCLINE_TEST_AWS"), &[]).await;
+}
+
+/// Each function may do what its role says and nothing else.
+#[tokio::test]
+async fn the_main_job_with_policies_enforced() {
+    // The emulator speaks plain HTTP, which the policies of a deployment forbid.
+    let parameters = [("RequireTls", "false")];
+    from_the_template_to_equality(&ready("SYNCLINE_TEST_AWS_ENFORCING"), &parameters).await;
+}
+
+#[tokio::test]
+async fn a_pack_that_kills_its_workers_is_bisected() {
+    let crm = crm(NEIGHBOURS, 0).await;
+    let database = TestDatabase::create().await;
+    let project = on_server(&DEMO.replace("{url}", &crm.url()), &database);
+    let url = database.url();
+    let setting = Setting {
+        secrets: &[("crm-hook", HOOK_SECRET), ("warehouse", &url)],
+        parameters: &[("RequireTls", "false")],
+        variables: &[("SYNCLINE_CRASH_ON", POISON)],
+        // What a killed worker had comes back soon.
+        visibility: 4,
+        endpoint: &ready("SYNCLINE_TEST_AWS_ENFORCING"),
+    };
+    let stack = Stack::deploy(project, setting).await;
+    let load = stack.run(&["load", "accounts", "--json"]).await;
+    assert_eq!(load.code, Some(0), "{load:?}");
+
+    let keys = crm.keys(Set::Accounts);
+    let (deadly, others) = keys.split_last().expect("accounts");
+    crm.write(Set::Accounts, deadly, &json!({ "Name": POISON }));
+    for key in others {
+        crm.write(Set::Accounts, key, &json!({ "Name": "Beside a poison" }));
+    }
+    let pull = stack.run(&["pull", "accounts"]).await;
+    assert_eq!(pull.code, Some(0), "{pull:?}");
+    let found = loop {
+        let listed = stack.run(&["failures", "list", "--json"]).await.json();
+        let listed = listed.as_array().expect("failures").clone();
+        if !listed.is_empty() {
+            break listed;
+        }
+    };
+    let told = (&found[0]["key"], &found[0]["code"], found.len());
+    assert_eq!(told, (&json!(deadly), &json!("poison"), 1), "{found:#?}");
+    // All others have come through.
+    stack.settled().await;
+    let sql = "SELECT count(*)::text FROM accounts WHERE name = 'Beside a poison'";
+    assert_eq!(database.query(sql).await, [[others.len().to_string()]]);
     let balance = stack.run(&["balance", "--json"]).await;
     assert_eq!(balance.code, Some(0), "the books balance: {}", balance.out);
 }

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod at_scale;
+mod attempts;
 mod aws;
 mod bad_answers;
 mod bad_constraints;

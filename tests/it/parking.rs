@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use model::{
-    Change, EncodedPack, FailureStatus, Lane, MapState, Op, Origin, PackHead, PackId, QueueName,
-    RunId, encode_pack,
-};
+use model::{EncodedPack, FailureStatus, Lane, MapState, PackHead, QueueName, RunId};
 use ports::{Blobs, Outgoing, Queue, QueueError, Sent};
 use runtime::{Outbox, Parking};
 use sample_crm::{SampleCrm, Set};
@@ -40,28 +37,6 @@ impl Queue for Quick {
     }
 }
 
-/// A change of a map, packed as a webhook would.
-fn packed(deployment: &Deployment, map: &str, raw: String) -> EncodedPack {
-    let map = name(map);
-    let clock = &deployment.home.clock;
-    let head = PackHead {
-        id: PackId::from_uuid(clock.new_id()),
-        run: RunId::live(&map),
-        map,
-        origin: Origin::Webhook,
-        generation: 0,
-        created: clock.now(),
-        trace: None,
-    };
-    let change = Change {
-        op: Op::Upsert,
-        observed: clock.now().as_microsecond(),
-        raw: raw.into(),
-        failure: None,
-    };
-    encode_pack(head, &[change])
-}
-
 /// The demo without its orders.
 fn without_orders(crm: &SampleCrm) -> String {
     let text = DEMO.replace("{url}", &crm.url());
@@ -77,7 +52,7 @@ async fn what_is_kept_of_a_map_that_is_gone_stays_where_it_is_until_the_map_is_b
     crm.write(Set::Orders, "100001", &json!({ "Status": "late" }));
     let row = crm.row(Set::Orders, "100001").unwrap().to_string();
     let outbox = &deployment.home.operations.outbox;
-    let pack = packed(&deployment, "orders", row);
+    let pack = deployment.packed("orders", row);
     outbox.send_packs(Lane::Live, vec![pack]).await.unwrap();
     let mut failure = ports::testing::failure(1, &name("orders"), RunId::live(&name("orders")));
     failure.status = FailureStatus::Waiting;
@@ -132,7 +107,7 @@ async fn a_parked_pack_that_cannot_be_read_stops_no_other_map() {
     home.operations.resume(&name("accounts")).await.unwrap();
     crm.write(Set::Orders, "100001", &json!({ "Status": "parked" }));
     let row = crm.row(Set::Orders, "100001").unwrap().to_string();
-    let EncodedPack { head, body, .. } = packed(&deployment, "orders", row);
+    let EncodedPack { head, body, .. } = deployment.packed("orders", row);
     let parking = Parking::new(Arc::new(home.store.clone()));
     parking
         .park(Lane::Live, &head, "first", body)
@@ -156,7 +131,7 @@ async fn a_pack_that_is_parked_again_while_it_is_released_stays_parked() {
     let blobs = Arc::new(deployment.home.store.clone());
     let parking = Parking::new(Arc::clone(&blobs) as _);
     let map = name("accounts");
-    let EncodedPack { head, body, .. } = packed(&deployment, "accounts", "{}".into());
+    let EncodedPack { head, body, .. } = deployment.packed("accounts", "{}".into());
     for _ in 0..2 {
         parking
             .park(Lane::Live, &head, "first", body.clone())

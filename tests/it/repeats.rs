@@ -70,6 +70,7 @@ async fn report(deployment: &Deployment, failure: Failure) {
     let (map, id) = (failure.map.clone(), failure.id.to_string());
     let failed = FailureReport::Failed {
         failures: vec![failure],
+        settles: Vec::new(),
     };
     let outbox = &deployment.home.operations.outbox;
     let sent = outbox.send(

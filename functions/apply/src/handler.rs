@@ -12,10 +12,11 @@ use definition::Definition;
 use futures_util::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use mapping::{Plan, Plans, PlansError};
-use model::{ConnectionName, Counts, Lane, MapName, Outcome, Pack, decode_pack};
+use model::{
+    Attempt, ConnectionName, Counts, Lane, MapName, Outcome, Pack, PackRef, Settlement, decode_pack,
+};
 use ports::{
-    Checkpoints, Clock, Ledger, PackRef, Settlement, Source, StoreError, Systems, SystemsError,
-    Target, TargetError,
+    Checkpoints, Clock, Ledger, Source, StoreError, Systems, SystemsError, Target, TargetError,
 };
 use runtime::{Breakers, MapStates, Metrics, Outbox, OutboxError, Parking, Pass, Tally, Traces};
 
@@ -425,6 +426,7 @@ impl Apply {
         let mut verdicts = verdicts.into_iter();
         let mut settlements = Vec::with_capacity(items.len());
         let mut outcomes = Counts::default();
+        let attempt = Attempt::from(self.clock.new_id());
         let mut report = crate::verdict::Report::new(work.plan, self.clock.now());
         for item in items {
             let mut counts = Counts::default();
@@ -439,6 +441,7 @@ impl Apply {
             settlements.push(Settlement {
                 pack: (&item.pack.head).into(),
                 counts,
+                attempt,
             });
         }
         let traced = traced(self.traces, items, &settlements);

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use apply::{Apply, NEEDS};
-use aws::function::{Error, serve};
+use aws::{
+    Delivered,
+    function::{Error, SqsEvent, serve},
+};
 use systems::{DefinedPlans, DefinedSystems, Surroundings};
 
 #[tokio::main(flavor = "current_thread")]
@@ -37,9 +40,12 @@ async fn main() -> Result<(), Error> {
         metrics: stack.metrics(),
         traces: stack.traces(),
     };
-    let clock = stack.clock();
-    serve(clock.as_ref(), |event, deadline| async move {
-        Ok(apply.handle(event, deadline).await)
+    let (queues, clock) = (&stack.queues(), stack.clock());
+    serve(clock.as_ref(), |event: SqsEvent, deadline| async move {
+        let delivered = Delivered::of(&event);
+        let response = apply.handle(event, deadline).await;
+        queues.give_back(delivered, &response).await;
+        Ok(response)
     })
     .await
 }

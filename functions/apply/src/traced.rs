@@ -1,8 +1,7 @@
 //! The ends of traces, in the log.
 
 use jiff::Timestamp;
-use model::{Counts, MapName, PackId, TraceId};
-use ports::Settlement;
+use model::{Counts, MapName, PackId, Settlement, TraceId};
 use runtime::Traces;
 
 use crate::handler::Item;

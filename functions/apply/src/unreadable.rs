@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use model::{
-    Cause, Counts, DecodeError, ErrorClass, Failure, FailureId, FailureReport, Lane, MapName,
-    PackId, QueueName, RunId,
+    Attempt, Cause, Counts, DecodeError, ErrorClass, Failure, FailureId, FailureReport, Lane,
+    MapName, PackId, PackRef, QueueName, RunId, Settlement,
 };
-use ports::{PackRef, Settlement};
 use runtime::Tally;
 
 use crate::handler::{Apply, Stop};
@@ -26,6 +25,7 @@ impl Apply {
         let name = format!("unreadable/{id}");
         let report = FailureReport::Failed {
             failures: vec![failure],
+            settles: Vec::new(),
         };
         self.outbox
             .send(
@@ -41,9 +41,14 @@ impl Apply {
                 failed: weight.into(),
                 ..Counts::default()
             };
-            self.ledger
-                .settle(vec![Settlement { pack, counts }])
-                .await?;
+            // Whoever tries comes to the same.
+            let attempt = Attempt::default();
+            let settlement = Settlement {
+                pack,
+                counts,
+                attempt,
+            };
+            self.ledger.settle(vec![settlement]).await?;
         }
         let mut tally = Tally::default();
         tally.outcomes.failed = weight.into();

@@ -1,9 +1,14 @@
 //! What became of each change, and who is told.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use mapping::Plan;
-use model::{Cause, Change, Failure, FailureId, FailureReport, Outcome, PackHead, Resolved};
-use ports::{Ledger, Settlement};
+use model::{
+    Cause, Change, Failure, FailureId, FailureReport, Outcome, PackHead, PackId, Resolved,
+    Settlement,
+};
+use ports::Ledger;
 use runtime::Outbox;
 
 use crate::handler::Stop;
@@ -33,7 +38,8 @@ const FAILURES_PER_REPORT: usize = 100;
 pub(crate) struct Report<'p> {
     plan: &'p Plan,
     now: Timestamp,
-    failures: Vec<Failure>,
+    /// With the packs they are of.
+    failures: Vec<(PackId, Failure)>,
     resolved: Vec<Resolved>,
 }
 
@@ -55,9 +61,10 @@ impl<'p> Report<'p> {
                 at: self.now,
             }),
             (Verdict::Ended(_), None) => {}
-            (Verdict::Failed(cause), _) => self
-                .failures
-                .push(self.failure(head, index, change, *cause)),
+            (Verdict::Failed(cause), _) => {
+                let failure = self.failure(head, index, change, *cause);
+                self.failures.push((head.id, failure));
+            }
         }
     }
 
@@ -88,12 +95,7 @@ impl<'p> Report<'p> {
     ) -> Result<(), Stop> {
         let mut reports = Vec::new();
         for failures in self.failures.chunks(FAILURES_PER_REPORT) {
-            let Some(first) = failures.first() else {
-                continue;
-            };
-            let name = format!("failed/{}/{}", first.id, first.last.as_microsecond());
-            let failures = failures.to_vec();
-            reports.push((name, FailureReport::Failed { failures }));
+            reports.extend(failed(failures, &settles));
         }
         if let Some(first) = self.resolved.first() {
             let name = format!("resolved/{}/{}", first.id, first.at.as_microsecond());
@@ -108,4 +110,26 @@ impl<'p> Report<'p> {
         }
         Ok(())
     }
+}
+
+/// A report of failures with its name. It tells what became of their packs, so that a worker that
+/// dies before it could settle them leaves them to the one who reads the report.
+fn failed(
+    failures: &[(PackId, Failure)],
+    settles: &[Settlement],
+) -> Option<(String, FailureReport)> {
+    let (_, first) = failures.first()?;
+    let name = format!("failed/{}/{}", first.id, first.last.as_microsecond());
+    let packs: HashSet<PackId> = failures.iter().map(|(pack, _)| *pack).collect();
+    let settles = settles
+        .iter()
+        .filter(|settlement| packs.contains(&settlement.pack.id));
+    let report = FailureReport::Failed {
+        failures: failures
+            .iter()
+            .map(|(_, failure)| failure.clone())
+            .collect(),
+        settles: settles.cloned().collect(),
+    };
+    Some((name, report))
 }

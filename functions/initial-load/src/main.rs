@@ -3,7 +3,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use aws::function::{Answer, Error, IgnoredAny, Trigger, serve};
+use aws::{
+    Delivered,
+    function::{Answer, Error, IgnoredAny, Trigger, serve},
+};
 use initial_load::{InitialLoad, NEEDS};
 use systems::{DefinedPlans, DefinedSystems, Surroundings};
 
@@ -39,8 +42,9 @@ async fn main() -> Result<(), Error> {
     serve(clock.as_ref(), |trigger, deadline| async move {
         Ok(match trigger {
             Trigger::Messages(event) => {
-                let response = load.handle(event.clone(), deadline).await;
-                queues.give_back(&event, &response).await;
+                let delivered = Delivered::of(&event);
+                let response = load.handle(event, deadline).await;
+                queues.give_back(delivered, &response).await;
                 Answer::Messages(response)
             }
             Trigger::Timer(IgnoredAny) => Answer::Timer(load.watch().await?),

@@ -3,7 +3,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use aws::function::{Answer, Error, Trigger, serve};
+use aws::{
+    Delivered,
+    function::{Answer, Error, Trigger, serve},
+};
 use recurring_pull::{NEEDS, RecurringPull, Schedule};
 use systems::{DefinedSystems, Surroundings};
 
@@ -32,8 +35,9 @@ async fn main() -> Result<(), Error> {
     serve(clock.as_ref(), |trigger, deadline| async move {
         Ok(match trigger {
             Trigger::Messages(event) => {
-                let response = pull.handle(event.clone(), deadline).await;
-                queues.give_back(&event, &response).await;
+                let delivered = Delivered::of(&event);
+                let response = pull.handle(event, deadline).await;
+                queues.give_back(delivered, &response).await;
                 Answer::Messages(response)
             }
             Trigger::Timer(tick) => Answer::Timer(pull.tick(tick).await?),

@@ -2,9 +2,9 @@
 
 use aws_lambda_events::sqs::SqsMessage;
 use model::{
-    Cause, Counts, ErrorClass, Failure, FailureId, Fingerprint, MapName, Pack, decode_pack,
+    Attempt, Cause, Counts, ErrorClass, Failure, FailureId, Fingerprint, MapName, Pack, Settlement,
+    decode_pack,
 };
-use ports::Settlement;
 
 use crate::{Retry, RetryError};
 
@@ -22,25 +22,7 @@ impl Retry {
             return Ok(());
         };
         if let Ok(pack) = decode_pack(&body) {
-            let (map, id) = (&pack.head.map, pack.head.id);
-            tracing::error!(map.name = %map, pack.id = %id, "pack {id} of map `{map}` was never finished and goes to the failure store");
-            let failures: Vec<Failure> = (0..pack.changes.len())
-                .map(|index| self.of_pack(&pack, index, &dead_cause()))
-                .collect();
-            self.failures.put_new(&failures).await?;
-            let counts = Counts {
-                failed: failures.len() as u64,
-                ..Counts::default()
-            };
-            // Changes that were failures before are in the books already.
-            if pack.changes.iter().all(|change| change.failure.is_none()) {
-                self.ledger
-                    .settle(vec![Settlement {
-                        pack: (&pack.head).into(),
-                        counts,
-                    }])
-                    .await?;
-            }
+            self.bury_pack(&pack).await?;
         } else if let Ok(report) = serde_json::from_str(&body) {
             // The store did not work for very long; now that this message has come, it does.
             self.take(report).await?;
@@ -51,6 +33,33 @@ impl Retry {
             self.failures.put_new(&[failure]).await?;
         }
         Ok(self.outbox.close(blob.as_slice()).await?)
+    }
+
+    /// Takes in each change of a pack that was never finished, unless it was after all.
+    async fn bury_pack(&self, pack: &Pack) -> Result<(), RetryError> {
+        let (map, id) = (&pack.head.map, pack.head.id);
+        let failures: Vec<Failure> = (0..pack.changes.len())
+            .map(|index| self.of_pack(pack, index, &dead_cause()))
+            .collect();
+        // Changes that were failures before are in the books already.
+        if pack.changes.iter().all(|change| change.failure.is_none()) {
+            let settlement = Settlement {
+                pack: (&pack.head).into(),
+                counts: Counts {
+                    failed: failures.len() as u64,
+                    ..Counts::default()
+                },
+                // However often it is buried, it is by the same.
+                attempt: Attempt::default(),
+            };
+            if self.ledger.settle(vec![settlement]).await?.contains(&id) {
+                tracing::info!(map.name = %map, pack.id = %id, "pack {id} of map `{map}` is a dead letter, but was finished");
+                return Ok(());
+            }
+        }
+        tracing::error!(map.name = %map, pack.id = %id, "pack {id} of map `{map}` was never finished and goes to the failure store");
+        self.failures.put_new(&failures).await?;
+        Ok(())
     }
 
     /// A change of a pack as a failure.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use aws::{
-    Stack,
+    Delivered, Stack,
     function::{Answer, Error, IgnoredAny, Trigger, serve},
 };
 use model::QueueName;
@@ -30,15 +30,15 @@ async fn main() -> Result<(), Error> {
     serve(clock.as_ref(), |trigger, _| async move {
         Ok(match trigger {
             Trigger::Messages(event) => {
-                let messages = event.clone();
+                let delivered = Delivered::of(&event);
                 let response = match aws::Queues::source(&event) {
-                    Some(QueueName::Failures) => retry.handle_reports(messages).await,
-                    Some(QueueName::Retries) => retry.handle_jobs(messages).await,
-                    Some(QueueName::Dead) => retry.handle_dead(messages).await,
+                    Some(QueueName::Failures) => retry.handle_reports(event).await,
+                    Some(QueueName::Retries) => retry.handle_jobs(event).await,
+                    Some(QueueName::Dead) => retry.handle_dead(event).await,
                     // Of no queue of this function: whoever has connected it sees it come back.
                     _ => runtime::fail_all(&event),
                 };
-                queues.give_back(&event, &response).await;
+                queues.give_back(delivered, &response).await;
                 Answer::Messages(response)
             }
             Trigger::Timer(IgnoredAny) => {

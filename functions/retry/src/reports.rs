@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use aws_lambda_events::sqs::SqsMessage;
 use jiff::Timestamp;
-use model::{Failure, FailureId, FailureReport, FailureStatus, Outcome, Resolution, Resolved};
+use model::{
+    Failure, FailureId, FailureReport, FailureStatus, Outcome, PackId, Resolution, Resolved,
+    Settlement,
+};
 use ports::{CheckpointError, FailureFilter, Stored};
 
 use crate::{Retry, RetryError};
@@ -24,6 +27,12 @@ fn said_before(failure: &Failure, twin: FailureId) -> Failure {
         raw: String::new(),
         ..failure.clone()
     }
+}
+
+/// The failures that the changes of a pack can become.
+fn failures_of(pack: PackId, changes: u64) -> impl Iterator<Item = FailureId> {
+    let changes = usize::try_from(changes).unwrap_or(usize::MAX);
+    (0..changes).map(move |index| FailureId::of(pack, index))
 }
 
 impl Retry {
@@ -47,7 +56,9 @@ impl Retry {
 
     pub(crate) async fn take(&self, report: FailureReport) -> Result<(), RetryError> {
         match report {
-            FailureReport::Failed { failures } => self.failed(failures).await?,
+            FailureReport::Failed { failures, settles } => {
+                self.failed(self.standing(failures, settles).await?).await?;
+            }
             FailureReport::Resolved { resolved } => {
                 for one in resolved {
                     self.resolved(one).await?;
@@ -55,6 +66,27 @@ impl Retry {
             }
         }
         Ok(())
+    }
+
+    /// The failures that are to be stored. What a report says of its packs goes into the books
+    /// first: where another attempt has settled a pack, that one's word stands, and the changes
+    /// have an outcome already.
+    async fn standing(
+        &self,
+        mut failures: Vec<Failure>,
+        settles: Vec<Settlement>,
+    ) -> Result<Vec<Failure>, RetryError> {
+        if settles.is_empty() {
+            return Ok(failures);
+        }
+        let overruled = self.ledger.settle(settles.clone()).await?;
+        let settled_otherwise: HashSet<FailureId> = settles
+            .iter()
+            .filter(|settlement| overruled.contains(&settlement.pack.id))
+            .flat_map(|settlement| failures_of(settlement.pack.id, settlement.counts.total()))
+            .collect();
+        failures.retain(|failure| !settled_otherwise.contains(&failure.id));
+        Ok(failures)
     }
 
     async fn failed(&self, failures: Vec<Failure>) -> Result<(), RetryError> {

@@ -2,12 +2,14 @@
 
 use std::{future::Future, time::Duration};
 
-use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use aws_lambda_events::sqs::SqsBatchResponse;
 use jiff::Timestamp;
 use lambda_runtime::{Context, LambdaEvent, Runtime, service_fn};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tracing::{Instrument, Span};
 
+/// Messages of a queue.
+pub use aws_lambda_events::sqs::SqsEvent;
 pub use lambda_runtime::Error;
 /// An event whose content does not matter.
 pub use serde::de::IgnoredAny;

@@ -18,7 +18,7 @@ mod state;
 pub use blobs::S3Blobs;
 pub use client::{Clients, connect};
 pub use failures::DynamoFailures;
-pub use queue::{Books, Queues};
+pub use queue::{Books, Delivered, Queues};
 pub use secrets::SecretsManager;
 pub use stack::{Stack, StackError};
 pub use state::{DynamoLedger, ReportsWaiting, StateTable, StoredFailures};

@@ -6,7 +6,7 @@ mod entries;
 use std::{
     collections::{HashMap, HashSet},
     fmt::Debug,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -22,11 +22,13 @@ use aws_sdk_sqs::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use model::{QueueName, full_jitter};
+use model::{QueueName, Settlement, full_jitter};
 use ports::{
     BoxError, Clock, Consumer, Dedupe, Outgoing, PackEntry, Queue, QueueError, Received, Sent,
-    Settlement, StoreError,
+    StoreError,
 };
+
+pub use delivered::Delivered;
 
 use crate::said::said;
 
@@ -76,6 +78,8 @@ pub struct Queues {
     books: Arc<dyn Books>,
     clock: Arc<dyn Clock>,
     wait: Duration,
+    /// Receipts of messages that have been put off since messages were last given back.
+    deferred: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Queues {
@@ -93,6 +97,7 @@ impl Queues {
             books,
             clock,
             wait: Duration::ZERO,
+            deferred: Arc::default(),
         }
     }
 
@@ -107,6 +112,27 @@ impl Queues {
             .get(&queue)
             .map(String::as_str)
             .ok_or_else(|| unavailable(queue, "its URL is not configured"))
+    }
+
+    async fn put_off(
+        &self,
+        queue: QueueName,
+        receipt: &str,
+        delay: Duration,
+    ) -> Result<(), QueueError> {
+        let changed = self
+            .client
+            .change_message_visibility()
+            .queue_url(self.url(queue)?)
+            .receipt_handle(receipt)
+            .visibility_timeout(seconds(delay, LONGEST_DEFER))
+            .send()
+            .await;
+        match changed {
+            Ok(_) => Ok(()),
+            Err(error) if is_stale(error.code().unwrap_or_default(), error.message()) => Ok(()),
+            Err(error) => Err(unavailable(queue, said(&error))),
+        }
     }
 
     /// Sends one batch until SQS has all of it.
@@ -291,19 +317,10 @@ impl Queue for Queues {
         receipt: &str,
         delay: Duration,
     ) -> Result<(), QueueError> {
-        let changed = self
-            .client
-            .change_message_visibility()
-            .queue_url(self.url(queue)?)
-            .receipt_handle(receipt)
-            .visibility_timeout(seconds(delay, LONGEST_DEFER))
-            .send()
-            .await;
-        match changed {
-            Ok(_) => Ok(()),
-            Err(error) if is_stale(error.code().unwrap_or_default(), error.message()) => Ok(()),
-            Err(error) => Err(unavailable(queue, said(&error))),
-        }
+        self.put_off(queue, receipt, delay).await?;
+        let mut deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner);
+        deferred.insert(receipt.to_owned());
+        Ok(())
     }
 }
 

@@ -13,10 +13,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use aws::{Clients, DynamoFailures, DynamoLedger, Queues, ReportsWaiting, S3Blobs, StateTable};
 use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
-use model::{Books, Counts, MapName, Outcome, PackId, QueueName, RunId};
+use model::{
+    Attempt, Books, Counts, MapName, Outcome, PackId, PackRef, QueueName, RunId, Settlement,
+};
 use ports::{
-    Blobs, Clock, Consumer, Failures, Ledger, Outgoing, PackEntry, PackRef, Queue, Settlement,
-    StoreError,
+    Blobs, Clock, Consumer, Failures, Ledger, Outgoing, PackEntry, Queue, StoreError,
     testing::{ManualClock, ledger::LedgerFixture, map_name},
 };
 use proxy::{Proxy, Trouble};
@@ -138,6 +139,7 @@ impl Fixture {
             Settlement {
                 pack: pack_ref(pack),
                 counts,
+                attempt: Attempt::default(),
             }
         };
         let all = packs.iter().map(settlement).collect();
@@ -378,7 +380,12 @@ async fn what_could_not_be_entered_is_entered_the_next_time() {
     let mut counts = Counts::default();
     counts.add(Outcome::Applied, 3);
     let pack = pack_ref(&old[0]);
-    let settlement = Settlement { pack, counts };
+    let attempt = Attempt::default();
+    let settlement = Settlement {
+        pack,
+        counts,
+        attempt,
+    };
     proxy.expect([Trouble::Conflict; 10]);
     let refused = fixture.ledger.settle(vec![settlement.clone()]).await;
     assert!(refused.is_err(), "others write the same items all the time");

@@ -13,10 +13,10 @@ use std::{
 use async_trait::async_trait;
 use aws::{Books, Queues};
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
-use model::{MAX_RECEIVES, MapName, QueueName};
+use model::{MAX_RECEIVES, MapName, QueueName, Settlement};
 use ports::{
-    Clock, Consumer, Dedupe, Outgoing, PackEntry, Queue, QueueError, Received, Sent, Settlement,
-    StoreError, SystemClock,
+    Clock, Consumer, Dedupe, Outgoing, PackEntry, Queue, QueueError, Received, Sent, StoreError,
+    SystemClock,
     testing::{map_name, queue::QueueFixture},
 };
 

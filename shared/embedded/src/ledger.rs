@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use model::{Books, Counts, MapName, Outcome, PackId, QueueName, RunId};
-use ports::{Ledger, PackEntry, PackRef, Settlement, StoreError};
+use model::{Books, Counts, MapName, Outcome, PackId, PackRef, QueueName, RunId, Settlement};
+use ports::{Ledger, PackEntry, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use uuid::Uuid;
 
@@ -29,19 +29,23 @@ pub(crate) fn open(db: &Connection, now: i64, pack: &PackEntry) -> rusqlite::Res
     Ok(())
 }
 
-pub(crate) fn settle(db: &Connection, now: i64, settlement: &Settlement) -> rusqlite::Result<()> {
+/// Settles a pack, unless it is settled; says whether what another attempt said of it stands.
+pub(crate) fn settle(db: &Connection, now: i64, settlement: &Settlement) -> rusqlite::Result<bool> {
+    let (pack, attempt) = (settlement.pack.id.as_uuid(), settlement.attempt.0);
     let closed: Option<(String, Uuid)> = db
         .prepare_cached(
-            "UPDATE packs SET settled = ?2 WHERE id = ?1 AND settled IS NULL RETURNING map, run",
+            "UPDATE packs SET settled = ?2, attempt = ?3
+             WHERE id = ?1 AND settled IS NULL RETURNING map, run",
         )?
-        .query_row((settlement.pack.id.as_uuid(), now), |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
+        .query_row((pack, now, attempt), |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((map, run)) = closed else {
-        return Ok(());
+        return db
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM packs WHERE id = ?1 AND attempt <> ?2)")?
+            .query_row((pack, attempt), |row| row.get(0));
     };
-    add(db, &map, run, settlement.counts, 1)
+    add(db, &map, run, settlement.counts, 1)?;
+    Ok(false)
 }
 
 /// Adds `counts` to a run, or takes them off with `sign` -1.
@@ -72,11 +76,17 @@ pub(crate) fn add(
 
 #[async_trait]
 impl Ledger for Store {
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), StoreError> {
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<HashSet<PackId>, StoreError> {
         let now = self.clock.now().as_microsecond();
         self.db
             .write("settling packs", move |db| {
-                settlements.iter().try_for_each(|one| settle(db, now, one))
+                let mut overruled = HashSet::new();
+                for one in &settlements {
+                    if settle(db, now, one)? {
+                        overruled.insert(one.pack.id);
+                    }
+                }
+                Ok(overruled)
             })
             .await
     }
@@ -220,8 +230,11 @@ fn books(db: &Connection, map: &str, run: Option<Uuid>) -> rusqlite::Result<Book
 }
 
 fn reports_waiting(db: &Connection, map: &str) -> rusqlite::Result<bool> {
-    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM messages WHERE queue = ?1 AND grp = ?2)")?
-        .query_row((QueueName::Failures as i64, map), |row| row.get(0))
+    let queues = [QueueName::Failures, QueueName::Dead].map(|queue| queue as i64);
+    db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM messages WHERE queue IN (?1, ?2) AND grp = ?3)",
+    )?
+    .query_row((queues[0], queues[1], map), |row| row.get(0))
 }
 
 /// The name of an outcome in the file.

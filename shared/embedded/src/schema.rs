@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// One entry per version of the file; a file is brought up to date step by step.
-const STEPS: [&str; CURRENT as usize] = [STEP_1, STEP_2];
+const STEPS: [&str; CURRENT as usize] = [STEP_1, STEP_2, STEP_3];
 
 const STEP_1: &str = "
 CREATE TABLE messages (
@@ -119,8 +119,13 @@ ALTER TABLE failures ADD COLUMN news TEXT;
 CREATE INDEX failures_by_news ON failures (map, news);
 ";
 
+// Packs that were settled before were settled by nobody in particular.
+const STEP_3: &str = "
+ALTER TABLE packs ADD COLUMN attempt INTEGER;
+";
+
 /// The version this code reads and writes.
-pub(crate) const CURRENT: u32 = 2;
+pub(crate) const CURRENT: u32 = 3;
 
 /// Brings the file up to date. Returns the file's version if it is newer than this code.
 pub(crate) fn migrate(db: &mut Connection) -> rusqlite::Result<Option<u32>> {

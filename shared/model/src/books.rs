@@ -1,6 +1,9 @@
 //! Outcomes, and the books that must balance.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{MapName, PackHead, PackId, RunId};
 
 /// What became of one change. Every change gets exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,6 +63,56 @@ impl Counts {
         self.filtered += other.filtered;
         self.failed += other.failed;
     }
+}
+
+/// A pack and whose books it is in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PackRef {
+    /// The pack.
+    pub id: PackId,
+    /// Its map.
+    pub map: MapName,
+    /// Its run.
+    pub run: RunId,
+}
+
+impl From<&PackHead> for PackRef {
+    fn from(head: &PackHead) -> Self {
+        Self {
+            id: head.id,
+            map: head.map.clone(),
+            run: head.run,
+        }
+    }
+}
+
+/// An attempt at a pack: two workers can have the same pack, one after the other or at once, and
+/// come to different ends with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Attempt(pub u32);
+
+impl From<Uuid> for Attempt {
+    /// The attempt that has a random identifier to itself.
+    fn from(id: Uuid) -> Self {
+        let (_, random) = id.as_u64_pair();
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "its lower half is as random"
+        )]
+        Self(random as u32)
+    }
+}
+
+/// What became of one pack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settlement {
+    /// The pack.
+    pub pack: PackRef,
+    /// Its outcomes; their sum is the number of its changes.
+    pub counts: Counts,
+    /// Whose word this is.
+    pub attempt: Attempt,
 }
 
 /// The books of one map or run: what was read, what became of it, and what is under way.

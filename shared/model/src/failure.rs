@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::{Change, ErrorClass, FailureId, MapName, Op, Origin, Outcome, RunId, TraceId};
+use crate::{
+    Change, ErrorClass, FailureId, MapName, Op, Origin, Outcome, RunId, Settlement, TraceId,
+};
 
 /// Why a change could not be applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -309,6 +311,11 @@ pub enum FailureReport {
     Failed {
         /// One per change.
         failures: Vec<Failure>,
+        /// What became of the packs they are of, where they are of a pack that is in the books.
+        /// Failures of a pack that another attempt has settled are not to be stored: they would
+        /// stand in the books beside what that one said.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        settles: Vec<Settlement>,
     },
     /// These failures ended.
     #[serde(rename = "resolved.v1")]

@@ -23,7 +23,7 @@ mod types;
 mod value;
 mod version;
 
-pub use books::{Books, Counts, Outcome};
+pub use books::{Attempt, Books, Counts, Outcome, PackRef, Settlement};
 pub use change::{Change, Op, Origin};
 pub use checkpoint::{
     Lease, LoadMode, LoadPlan, LoadStatus, LoadTrouble, PullError, PullState, Slice, SliceRange,

@@ -3,39 +3,9 @@
 use std::{collections::HashSet, fmt::Debug};
 
 use async_trait::async_trait;
-use model::{Books, Counts, MapName, PackHead, PackId, RunId};
+use model::{Books, Counts, MapName, PackId, PackRef, RunId, Settlement};
 
 use crate::StoreError;
-
-/// A pack and whose books it is in.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PackRef {
-    /// The pack.
-    pub id: PackId,
-    /// Its map.
-    pub map: MapName,
-    /// Its run.
-    pub run: RunId,
-}
-
-impl From<&PackHead> for PackRef {
-    fn from(head: &PackHead) -> Self {
-        Self {
-            id: head.id,
-            map: head.map.clone(),
-            run: head.run,
-        }
-    }
-}
-
-/// What became of one pack.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settlement {
-    /// The pack.
-    pub pack: PackRef,
-    /// Its outcomes; their sum is the number of its changes.
-    pub counts: Counts,
-}
 
 /// Keeps the books. They are opened by [`crate::Queue::send`].
 #[async_trait]
@@ -45,7 +15,11 @@ pub trait Ledger: Debug + Send + Sync {
     /// an hour of being settled does not open its books again. A pack that was never opened is
     /// ignored, or opened now by a ledger that remembers settled packs for longer than any queue
     /// keeps messages.
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), StoreError>;
+    ///
+    /// Returns the packs that another attempt has settled: what that one said stands, and
+    /// failures that this one found in them are not to be stored. While a pack is remembered
+    /// this MUST be known, but for two attempts that both had no failures.
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<HashSet<PackId>, StoreError>;
 
     /// Which of `packs` are known to be settled. One that was settled more than an hour ago may
     /// be forgotten.

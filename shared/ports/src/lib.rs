@@ -30,7 +30,7 @@ pub use clock::{Clock, SystemClock};
 pub use crash::{crash_on, crash_point};
 pub use error::{BoxError, StoreError};
 pub use failures::{FailureFilter, FailureGroup, FailurePage, Failures};
-pub use ledger::{Ledger, PackRef, Settlement};
+pub use ledger::Ledger;
 pub use links::{Claim, Link, Links};
 pub use queue::{Consumer, Dedupe, Outgoing, PackEntry, Queue, QueueError, Received, Sent};
 pub use secrets::{Secret, SecretError, Secrets};

@@ -4,9 +4,9 @@ use std::{fmt::Debug, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::{MapName, PackId, QueueName, RunId, TraceParent};
+use model::{MapName, PackId, QueueName, RunId, Settlement, TraceParent};
 
-use crate::{BoxError, Settlement};
+use crate::BoxError;
 
 /// One message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use model::{EncodedPack, FailureReport, Lane, MAX_MESSAGE_BYTES, MapName, QueueName, TraceParent};
-use ports::{Blobs, Dedupe, Outgoing, PackEntry, Queue, QueueError, Sent, Settlement, StoreError};
+use model::{
+    EncodedPack, FailureReport, Lane, MAX_MESSAGE_BYTES, MapName, QueueName, Settlement,
+    TraceParent,
+};
+use ports::{Blobs, Dedupe, Outgoing, PackEntry, Queue, QueueError, Sent, StoreError};
 use serde::{Deserialize, Serialize};
 
 /// A message that stands for a blob, which holds the message proper.

@@ -150,6 +150,7 @@ pub(crate) const USERS: [User; 6] = [
             of("outbox", &[SEND, DEFER]),
             of_blobs("outbox", MESSAGES, &[BLOB_PUT, BLOB_GET, BLOB_DELETE]),
             of_blobs("parking", PARKED, &[BLOB_PUT]),
+            of("queues", &[GIVE_BACK]),
             of("states", &[GET, PUT]),
             of("breakers", &[GET, PUT, DELETE]),
             of(

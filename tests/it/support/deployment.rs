@@ -5,7 +5,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use local::{Home, deliver_visible};
-use model::{Books, Failure, MapName, MapState};
+use model::{
+    Books, Change, EncodedPack, Failure, MapName, MapState, Op, Origin, PackHead, PackId, RunId,
+    encode_pack,
+};
 use operations::{MapStatus, Selection};
 use ports::{FailureFilter, testing::ManualClock};
 use recurring_pull::Tick;
@@ -113,6 +116,28 @@ impl Deployment {
             "it never comes to rest: {:#?}",
             self.home.operations.status().await
         );
+    }
+
+    /// A change of a map, packed as a webhook would.
+    pub(crate) fn packed(&self, map: &str, raw: String) -> EncodedPack {
+        let map = name(map);
+        let clock = &self.home.clock;
+        let head = PackHead {
+            id: PackId::from_uuid(clock.new_id()),
+            run: RunId::live(&map),
+            map,
+            origin: Origin::Webhook,
+            generation: 0,
+            created: clock.now(),
+            trace: None,
+        };
+        let change = Change {
+            op: Op::Upsert,
+            observed: clock.now().as_microsecond(),
+            raw: raw.into(),
+            failure: None,
+        };
+        encode_pack(head, &[change])
     }
 
     /// Loads maps and waits for their end.

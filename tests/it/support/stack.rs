@@ -18,7 +18,7 @@ const FUNCTIONS: [&str; 5] = [
     "retry",
 ];
 
-/// How a deployment differs from one with nothing of its own.
+/// How and where to deploy.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Setting<'a> {
     /// Secrets of the stack.
@@ -27,8 +27,10 @@ pub(crate) struct Setting<'a> {
     pub(crate) parameters: &'a [(&'a str, &'a str)],
     /// Variables of all functions that the template does not set.
     pub(crate) variables: &'a [(&'a str, &'a str)],
-    /// The emulator, if not that of all tests.
-    pub(crate) endpoint: Option<&'a str>,
+    /// Seconds after which messages of a killed worker come back; 20 if it is 0.
+    pub(crate) visibility: u32,
+    /// The emulator.
+    pub(crate) endpoint: &'a str,
 }
 
 /// A deployed project. What it has goes with the emulator.
@@ -43,7 +45,7 @@ pub(crate) struct Stack {
 }
 
 /// What `tests/run` has made ready.
-fn ready(variable: &str) -> String {
+pub(crate) fn ready(variable: &str) -> String {
     runtime::env::optional(variable)
         .unwrap_or_else(|| panic!("this test needs {variable}: run tests/run"))
 }
@@ -52,17 +54,16 @@ impl Stack {
     /// Packages the functions with the project's definition and deploys them.
     pub(crate) async fn deploy(project: Project, setting: Setting<'_>) -> Self {
         let name = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-        let endpoint = setting
-            .endpoint
-            .map_or_else(|| ready("SYNCLINE_TEST_AWS"), str::to_owned);
         let build = build(&project.file("syncline.yaml"));
         let mut deploy = Command::new(ready("SYNCLINE_TEST_PYTHON"));
         deploy.arg(package().join("aws/deploy.py"));
-        deploy.args(["--endpoint", &endpoint, "--stack", &name]);
-        deploy
-            .args(["--visibility", "20"])
-            .arg("--build")
-            .arg(build.path());
+        deploy.args(["--endpoint", setting.endpoint, "--stack", &name]);
+        let visibility = match setting.visibility {
+            0 => "20".to_owned(),
+            seconds => seconds.to_string(),
+        };
+        deploy.args(["--visibility", &visibility]);
+        deploy.arg("--build").arg(build.path());
         let usual = [("Architecture", "x86_64"), ("LogLevel", "info")];
         let given = [
             ("--parameter", &usual[..]),
@@ -85,7 +86,7 @@ impl Stack {
             .expect("an address for webhooks");
         Self {
             name,
-            endpoint,
+            endpoint: setting.endpoint.to_owned(),
             hooks: hooks.to_owned(),
             project,
             _build: build,

@@ -1,13 +1,13 @@
 //! Messages that AWS has delivered to a function.
 
-use std::time::Duration;
+use std::{collections::HashSet, sync::PoisonError, time::Duration};
 
 use async_trait::async_trait;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use aws_sdk_sqs::types::QueueAttributeName;
 use futures_util::future::join_all;
 use model::QueueName;
-use ports::{Queue, StoreError};
+use ports::StoreError;
 
 use super::Queues;
 use crate::{ReportsWaiting, said::said};
@@ -22,6 +22,51 @@ fn receives(message: &SqsMessage) -> u32 {
     count.and_then(|count| count.parse().ok()).unwrap_or(1)
 }
 
+/// What it takes to give messages back.
+#[derive(Debug)]
+pub struct Delivered {
+    queue: Option<QueueName>,
+    messages: Vec<Message>,
+}
+
+#[derive(Debug)]
+struct Message {
+    id: String,
+    receipt: String,
+    receives: u32,
+}
+
+impl Delivered {
+    /// That of an event.
+    #[must_use]
+    pub fn of(event: &SqsEvent) -> Self {
+        let message = |message: &SqsMessage| Message {
+            id: message.message_id.clone().unwrap_or_default(),
+            receipt: message.receipt_handle.clone().unwrap_or_default(),
+            receives: receives(message),
+        };
+        Self {
+            queue: Queues::source(event),
+            messages: event.records.iter().map(message).collect(),
+        }
+    }
+
+    /// Those that failed and have not been put off.
+    fn left(
+        self,
+        response: &SqsBatchResponse,
+        deferred: &HashSet<String>,
+    ) -> impl Iterator<Item = Message> {
+        let failed = response.batch_item_failures.iter();
+        let failed: HashSet<&str> = failed.map(|item| item.item_identifier.as_str()).collect();
+        let mut messages = self.messages;
+        messages.retain(|message| {
+            failed.contains(message.id.as_str()) && !deferred.contains(&message.receipt)
+        });
+        messages.into_iter()
+    }
+}
+
 impl Queues {
     /// The queue of a message, by the name that its address ends with.
     #[must_use]
@@ -33,42 +78,40 @@ impl Queues {
             .find(|queue| queue.as_str() == name)
     }
 
+    fn take_deferred(&self) -> HashSet<String> {
+        let mut deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *deferred)
+    }
+
     /// Lets messages that failed come back soon, and not only when the longest invocation that
-    /// could have them would have ended.
-    pub async fn give_back(&self, event: &SqsEvent, response: &SqsBatchResponse) {
-        let Some(queue) = Self::source(event) else {
+    /// could have them would have ended. Those that the function has put off itself come back
+    /// when it said.
+    pub async fn give_back(&self, delivered: Delivered, response: &SqsBatchResponse) {
+        let deferred = self.take_deferred();
+        let Some(queue) = delivered.queue else {
             return;
         };
-        let failed = event.records.iter().filter(|message| {
-            let mut items = response.batch_item_failures.iter();
-            items.any(|item| Some(&item.item_identifier) == message.message_id.as_ref())
-        });
-        let deferred = failed.map(|message| {
-            let wait = STEP.saturating_mul(receives(message)).min(LONGEST);
-            self.defer(
-                queue,
-                message.receipt_handle.as_deref().unwrap_or_default(),
-                wait,
-            )
-        });
-        for error in join_all(deferred).await.into_iter().filter_map(Result::err) {
+        let left = delivered
+            .left(response, &deferred)
+            .map(|message| async move {
+                let wait = STEP.saturating_mul(message.receives).min(LONGEST);
+                self.put_off(queue, &message.receipt, wait).await
+            });
+        for error in join_all(left).await.into_iter().filter_map(Result::err) {
             tracing::warn!(queue.name = %queue, "a message of queue `{queue}` that failed comes back later: {error}");
         }
     }
 }
 
-#[async_trait]
-impl ReportsWaiting for Queues {
-    async fn waiting(&self) -> Result<bool, StoreError> {
+impl Queues {
+    async fn holds_messages(&self, queue: QueueName) -> Result<bool, StoreError> {
         let what = "looking for reports of failures";
         let counts = [
             QueueAttributeName::ApproximateNumberOfMessages,
             QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
             QueueAttributeName::ApproximateNumberOfMessagesDelayed,
         ];
-        let url = self
-            .url(QueueName::Failures)
-            .map_err(StoreError::unavailable(what))?;
+        let url = self.url(queue).map_err(StoreError::unavailable(what))?;
         let asked = self
             .client
             .get_queue_attributes()
@@ -79,5 +122,14 @@ impl ReportsWaiting for Queues {
             .map_err(|error| StoreError::unavailable(what)(said(&error)))?;
         let attributes = asked.attributes.unwrap_or_default();
         Ok(attributes.values().any(|count| count != "0"))
+    }
+}
+
+#[async_trait]
+impl ReportsWaiting for Queues {
+    async fn waiting(&self) -> Result<bool, StoreError> {
+        let reports = self.holds_messages(QueueName::Failures).await?;
+        // A dead letter is settled before its changes are stored.
+        Ok(reports || self.holds_messages(QueueName::Dead).await?)
     }
 }

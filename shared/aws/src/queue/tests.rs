@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig};
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use aws_sdk_sqs::config::Credentials;
 use axum::{Json, Router, body::Bytes, extract::State, http::HeaderMap, http::StatusCode};
 use model::RunId;
@@ -65,11 +66,17 @@ async fn answer(
     let request: Value = serde_json::from_slice(&request).unwrap();
     let operation = headers["x-amz-target"].to_str().unwrap().to_owned();
     let operation = operation.trim_start_matches("AmazonSQS.");
-    let ids: Vec<&str> = match request["Entries"].as_array() {
-        Some(entries) => entries.iter().filter_map(|e| e["Id"].as_str()).collect(),
-        None => Vec::new(),
+    let call = match request["Entries"].as_array() {
+        Some(entries) => {
+            let ids: Vec<&str> = entries.iter().filter_map(|e| e["Id"].as_str()).collect();
+            format!("{operation} {}", ids.join(","))
+        }
+        None => match request["ReceiptHandle"].as_str() {
+            Some(receipt) => format!("{operation} {receipt} {}", request["VisibilityTimeout"]),
+            None => format!("{operation} "),
+        },
     };
-    let call = journal.note(format!("{operation} {}", ids.join(",")));
+    let call = journal.note(call);
     let (status, body) = answer(call, &request);
     (StatusCode::from_u16(status).unwrap(), Json(body))
 }
@@ -223,12 +230,13 @@ async fn a_message_is_in_the_queue_before_anything_is_said_of_it() {
     let map = map_name("customers");
     let entry = pack_entry(1, &map, RunId::live(&map), 3);
     let settlement = Settlement {
-        pack: ports::PackRef {
+        pack: model::PackRef {
             id: entry.id,
             map: map.clone(),
             run: entry.run,
         },
         counts: model::Counts::default(),
+        attempt: model::Attempt::default(),
     };
     let first = Outgoing {
         pack: Some(entry),
@@ -400,4 +408,41 @@ fn a_time_is_rounded_up_to_seconds() {
         let most = Duration::from_mins(15);
         assert_eq!(seconds(Duration::from_millis(millis), most), expected);
     }
+}
+
+fn delivered(receives: &[u32]) -> Delivered {
+    let mut event = SqsEvent::default();
+    event.records = (0..)
+        .zip(receives)
+        .map(|(at, receives)| {
+            let mut message = SqsMessage::default();
+            message.message_id = Some(format!("m{at}"));
+            message.receipt_handle = Some(format!("r{at}"));
+            message.event_source_arn = Some("arn:aws:sqs:eu-west-1:1:stack-live".into());
+            let count = ("ApproximateReceiveCount".into(), receives.to_string());
+            message.attributes.extend([count]);
+            message
+        })
+        .collect();
+    Delivered::of(&event)
+}
+
+#[tokio::test]
+async fn what_failed_comes_back_soon_unless_the_function_has_said_when() {
+    let (queues, journal) = queues(|_, _| (200, json!({}))).await;
+    let message = delivered(&[1, 1, 7]);
+    let wait = Duration::from_secs(300);
+    queues.defer(QueueName::Live, "r0", wait).await.unwrap();
+    let failed = runtime::failed_items(vec!["m0".into(), "m2".into()]);
+    queues.give_back(message, &failed).await;
+    let put_off = "ChangeMessageVisibility r0 300";
+    let given_back = "ChangeMessageVisibility r2 7";
+    assert_eq!(journal.read(), [put_off, given_back]);
+    // What was said holds for one delivery.
+    let failed = runtime::failed_items(vec!["m0".into()]);
+    queues.give_back(delivered(&[2]), &failed).await;
+    assert_eq!(
+        journal.read().last().unwrap(),
+        "ChangeMessageVisibility r0 2"
+    );
 }

@@ -1,13 +1,13 @@
 //! Entering news of packs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aws_sdk_dynamodb::types::{
     Put, ReturnValuesOnConditionCheckFailure as OnFailure, TransactWriteItem,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use model::{Counts, MapName, RunId};
-use ports::{PackEntry, Revision, Settlement, StoreError};
+use model::{Counts, MapName, PackId, RunId, Settlement};
+use ports::{PackEntry, Revision, StoreError};
 
 use super::{
     StateTable,
@@ -43,48 +43,60 @@ fn puts(items: &[Put]) -> Vec<TransactWriteItem> {
 
 impl StateTable {
     pub(super) async fn open_packs(&self, packs: &[PackEntry]) -> Result<(), StoreError> {
-        self.enter(Groups::opened(packs)).await
+        self.enter(Groups::opened(packs)).await.map(drop)
     }
 
-    pub(super) async fn settle_packs(&self, all: &[Settlement]) -> Result<(), StoreError> {
+    pub(super) async fn settle_packs(
+        &self,
+        all: &[Settlement],
+    ) -> Result<HashSet<PackId>, StoreError> {
         self.enter(Groups::settled(all)).await
     }
 
-    async fn enter(&self, groups: Groups) -> Result<(), StoreError> {
+    /// Enters news; returns the packs that stand in the books as others said.
+    async fn enter(&self, groups: Groups) -> Result<HashSet<PackId>, StoreError> {
+        let mut overruled = HashSet::new();
         for ((map, run), places) in groups.0 {
             self.mark(&map, run).await?;
             let now = self.now();
             let is_young = |place: &Place| place.second.is_some_and(|second| now < second + YOUNG);
             let (young, old): (Vec<_>, Vec<_>) =
                 places.into_iter().partition(|(place, _)| is_young(place));
-            stream::iter(young)
+            let entered: Vec<Vec<PackId>> = stream::iter(young)
                 .map(|(place, entries)| self.enter_young(place, entries))
                 .buffer_unordered(AT_ONCE)
-                .try_collect::<()>()
+                .try_collect()
                 .await?;
+            overruled.extend(entered.into_iter().flatten());
             for together in old.chunks(TOGETHER) {
-                self.enter_old(&map, run, together).await?;
+                overruled.extend(self.enter_old(&map, run, together).await?);
             }
         }
-        Ok(())
+        Ok(overruled)
     }
 
-    async fn enter_young(&self, place: Place, entries: Vec<Entry>) -> Result<(), StoreError> {
+    async fn enter_young(
+        &self,
+        place: Place,
+        entries: Vec<Entry>,
+    ) -> Result<Vec<PackId>, StoreError> {
         let mut bucket = self.buckets.take(&place);
         let mut waits = 0;
         loop {
             let mut after = bucket.clone();
             let Some(new) = after.enter(&entries) else {
+                let overruled = bucket.overruled(&entries).collect();
                 self.buckets.keep(place, bucket);
-                return Ok(());
+                return Ok(overruled);
             };
             after.sums.merge(&new);
             let mine = Revision(new_revision());
             match self.write_young(&place, &bucket, &after, mine).await? {
                 Written::Done => {
                     after.revision = Some(mine);
+                    let overruled = after.overruled(&entries).collect();
                     self.buckets.keep(place, after);
-                    return Ok(());
+                    return Ok(overruled);
                 }
                 Written::Again(now) => bucket = now,
             }
@@ -131,7 +143,7 @@ impl StateTable {
         map: &MapName,
         run: RunId,
         all: &[(Place, Vec<Entry>)],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<PackId>, StoreError> {
         let mut before: Vec<Bucket> = all
             .iter()
             .map(|(place, _)| self.buckets.take(place))
@@ -142,9 +154,12 @@ impl StateTable {
             let mut sums = Sums::default();
             let mut items = Vec::with_capacity(all.len() + 1);
             let mut written = Vec::with_capacity(all.len());
+            let mut overruled = Vec::new();
             for ((place, entries), bucket) in all.iter().zip(&mut before) {
                 let mut after = bucket.clone();
-                if let Some(new) = after.enter(entries) {
+                let new = after.enter(entries);
+                overruled.extend(after.overruled(entries));
+                if let Some(new) = new {
                     sums.merge(&new);
                     items.push(self.put_bucket(place, bucket, &after, mine)?);
                     after.revision = Some(mine);
@@ -152,7 +167,7 @@ impl StateTable {
                 }
             }
             if items.is_empty() {
-                return Ok(());
+                return Ok(overruled);
             }
             let beside = late(map, run, self.now(), &sums);
             items.push(self.put(Put::builder().set_item(Some(beside)))?);
@@ -161,7 +176,7 @@ impl StateTable {
                     for (place, bucket) in written {
                         self.buckets.keep(place, bucket);
                     }
-                    return Ok(());
+                    return Ok(overruled);
                 }
                 Transacted::Refused(_) => before = self.read_buckets(all).await?,
             }

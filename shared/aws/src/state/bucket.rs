@@ -5,13 +5,13 @@
 //! pack's identifier begins with the time at which it was made.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
-use model::{Counts, MapName, Outcome, PackId, RunId};
-use ports::{PackEntry, PackRef, Revision, Settlement};
+use model::{Attempt, Counts, MapName, Outcome, PackId, PackRef, RunId, Settlement};
+use ports::{PackEntry, Revision};
 
 use super::item::{Item, get_number, key, number, revision};
 
@@ -78,8 +78,15 @@ fn short(id: PackId) -> ShortId {
 /// News of a pack.
 #[derive(Debug, Clone)]
 pub(super) enum Entry {
-    Open { id: PackId, count: u32 },
-    Settle { id: PackId, counts: Counts },
+    Open {
+        id: PackId,
+        count: u32,
+    },
+    Settle {
+        id: PackId,
+        counts: Counts,
+        attempt: Attempt,
+    },
 }
 
 /// A part of the books. One that takes back what another has is below zero.
@@ -179,6 +186,8 @@ pub(super) struct Bucket {
     pub(super) revision: Option<Revision>,
     open: BTreeSet<ShortId>,
     settled: BTreeSet<ShortId>,
+    /// Whose word it is that packs had failures.
+    failed: BTreeMap<ShortId, Attempt>,
     /// What was entered while it was young; what comes later is in items of its own.
     pub(super) sums: Sums,
 }
@@ -199,12 +208,31 @@ fn bytes(ids: &BTreeSet<ShortId>) -> AttributeValue {
     ))
 }
 
+/// Packs with the attempts that settled them, 12 bytes each.
+fn attempts(item: &Item, name: &str) -> BTreeMap<ShortId, Attempt> {
+    let bytes = item.get(name).and_then(|value| value.as_b().ok());
+    let chunks = bytes.map(|bytes| bytes.as_ref().chunks_exact(12));
+    let read = |chunk: &[u8]| {
+        let (id, attempt) = chunk.split_first_chunk()?;
+        Some((*id, Attempt(u32::from_be_bytes(attempt.try_into().ok()?))))
+    };
+    chunks.into_iter().flatten().filter_map(read).collect()
+}
+
+fn attempt_bytes(attempts: &BTreeMap<ShortId, Attempt>) -> AttributeValue {
+    let bytes = attempts
+        .iter()
+        .flat_map(|(id, attempt)| id.iter().copied().chain(attempt.0.to_be_bytes()));
+    AttributeValue::B(Blob::new(bytes.collect::<Vec<u8>>()))
+}
+
 impl Bucket {
     pub(super) fn of_item(item: &Item) -> Self {
         Self {
             revision: Some(revision(item)),
             open: ids(item, "o"),
             settled: ids(item, "s"),
+            failed: attempts(item, "f"),
             sums: Sums::of_item(item),
         }
     }
@@ -221,12 +249,34 @@ impl Bucket {
                 item.insert(name.into(), bytes(ids));
             }
         }
+        if !self.failed.is_empty() {
+            item.insert("f".into(), attempt_bytes(&self.failed));
+        }
         self.sums.enter_into(&mut item);
         item
     }
 
     pub(super) fn is_settled(&self, id: PackId) -> bool {
         self.settled.contains(&short(id))
+    }
+
+    /// Of packs that `entries` settle, those that stand here as others said. Two that say that
+    /// nothing failed say the same.
+    pub(super) fn overruled<'e>(
+        &'e self,
+        entries: &'e [Entry],
+    ) -> impl Iterator<Item = PackId> + 'e {
+        entries.iter().filter_map(move |entry| match entry {
+            Entry::Settle {
+                id,
+                counts,
+                attempt,
+            } => {
+                let said = (counts.failed > 0).then_some(attempt);
+                (self.failed.get(&short(*id)) != said).then_some(*id)
+            }
+            Entry::Open { .. } => None,
+        })
     }
 
     /// Enters what is new in `entries`; `None` if nothing is.
@@ -241,8 +291,15 @@ impl Bucket {
                         changed = true;
                     }
                 }
-                Entry::Settle { id, counts } => {
+                Entry::Settle {
+                    id,
+                    counts,
+                    attempt,
+                } => {
                     if self.settled.insert(short(*id)) {
+                        if counts.failed > 0 {
+                            self.failed.insert(short(*id), *attempt);
+                        }
                         let ended = Sums {
                             read: 0,
                             ended: ended(counts),
@@ -290,10 +347,19 @@ impl Groups {
 
     pub(super) fn settled(settlements: &[Settlement]) -> Self {
         let mut groups = Self::default();
-        for Settlement { pack, counts } in settlements {
+        for Settlement {
+            pack,
+            counts,
+            attempt,
+        } in settlements
+        {
             let PackRef { id, map, run } = pack;
-            let (id, counts) = (*id, *counts);
-            groups.add(id, map, *run, Entry::Settle { id, counts });
+            let entry = Entry::Settle {
+                id: *id,
+                counts: *counts,
+                attempt: *attempt,
+            };
+            groups.add(*id, map, *run, entry);
         }
         groups
     }

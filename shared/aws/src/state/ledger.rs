@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use model::{Counts, MapName, PackId, RunId};
-use ports::{Dedupe, Ledger, PackEntry, PackRef, Settlement, StoreError};
+use model::{Counts, MapName, PackId, PackRef, RunId, Settlement};
+use ports::{Dedupe, Ledger, PackEntry, StoreError};
 
 use super::{
     StateTable,
@@ -60,7 +60,7 @@ impl Books for StateTable {
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), StoreError> {
-        self.settle_packs(&settlements).await
+        self.settle_packs(&settlements).await.map(drop)
     }
 }
 
@@ -164,7 +164,7 @@ impl DynamoLedger {
 
 #[async_trait]
 impl Ledger for DynamoLedger {
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), StoreError> {
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<HashSet<PackId>, StoreError> {
         self.state.settle_packs(&settlements).await
     }
 

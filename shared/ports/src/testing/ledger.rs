@@ -2,11 +2,14 @@
 
 use std::fmt::Debug;
 
-use model::{Books, Counts, FailureStatus, MapName, Outcome, PackId, QueueName, Resolution, RunId};
+use model::{
+    Attempt, Books, Counts, FailureStatus, MapName, Outcome, PackId, PackRef, QueueName,
+    Resolution, RunId, Settlement,
+};
 use uuid::Uuid;
 
 use super::{failure, map_name, pack_entry};
-use crate::{Consumer, Failures, Ledger, Outgoing, PackRef, Queue, Settlement};
+use crate::{Consumer, Failures, Ledger, Outgoing, Queue};
 
 /// An empty ledger with the stores it belongs to.
 pub trait LedgerFixture: Debug + Send + Sync {
@@ -33,16 +36,28 @@ async fn open(fixture: &dyn LedgerFixture, map: &MapName, run: RunId, id: u128, 
 }
 
 async fn settle(fixture: &dyn LedgerFixture, id: u128, outcomes: &[(Outcome, u64)]) {
+    settle_by(fixture, id, Attempt::default(), outcomes).await;
+}
+
+/// Settles a pack as one attempt says; says whether another one's word stands.
+async fn settle_by(
+    fixture: &dyn LedgerFixture,
+    id: u128,
+    attempt: Attempt,
+    outcomes: &[(Outcome, u64)],
+) -> bool {
     let mut counts = Counts::default();
     for (outcome, n) in outcomes {
         counts.add(*outcome, *n);
     }
     let pack = pack_ref(id);
-    fixture
-        .ledger()
-        .settle(vec![Settlement { pack, counts }])
-        .await
-        .expect("settled");
+    let settlement = Settlement {
+        pack: pack.clone(),
+        counts,
+        attempt,
+    };
+    let overruled = fixture.ledger().settle(vec![settlement]).await;
+    overruled.expect("settled").contains(&pack.id)
 }
 
 /// One of the packs of run 1 of the map `customers`.
@@ -119,6 +134,45 @@ pub async fn settles_once(fixture: &dyn LedgerFixture) {
     );
 }
 
+/// Of two attempts at a pack that come to different ends, the first to say so is believed, and
+/// the other one is told.
+pub async fn tells_whose_word_stands(fixture: &dyn LedgerFixture) {
+    let map = map_name("customers");
+    let (first, second) = (Attempt(1), Attempt(2));
+    let failed = [(Outcome::Applied, 2), (Outcome::Failed, 1)];
+    let well = [(Outcome::Applied, 3)];
+    for id in [10, 11, 12] {
+        open(fixture, &map, run(1), id, 3).await;
+    }
+    assert!(!settle_by(fixture, 10, first, &failed).await);
+    assert!(
+        !settle_by(fixture, 10, first, &failed).await,
+        "its own word"
+    );
+    assert!(settle_by(fixture, 10, second, &failed).await);
+    assert!(settle_by(fixture, 10, second, &well).await);
+    assert!(!settle_by(fixture, 10, first, &failed).await, "still");
+    assert!(!settle_by(fixture, 11, first, &well).await);
+    assert!(settle_by(fixture, 11, second, &failed).await);
+    // A word that came with a message stands as well.
+    let mut counts = Counts::default();
+    counts.add(Outcome::Failed, 3);
+    let message = Outgoing {
+        settles: vec![Settlement {
+            pack: pack_ref(12),
+            counts,
+            attempt: second,
+        }],
+        ..Outgoing::new("report".to_owned())
+    };
+    let sent = fixture.queue().send(QueueName::Failures, vec![message]);
+    sent.await.expect("sent");
+    assert!(settle_by(fixture, 12, first, &failed).await);
+    assert!(!settle_by(fixture, 12, second, &[(Outcome::Failed, 3)]).await);
+    let books = books(fixture, &map).await;
+    assert_eq!((books.outcomes.applied, books.read), (5, 9));
+}
+
 /// A message can settle packs when it is sent, as if they were settled by themselves; and it
 /// can be asked which are.
 pub async fn is_settled_by_a_message(fixture: &dyn LedgerFixture) {
@@ -132,6 +186,7 @@ pub async fn is_settled_by_a_message(fixture: &dyn LedgerFixture) {
             settles: vec![Settlement {
                 pack: pack_ref(10),
                 counts,
+                attempt: Attempt::default(),
             }],
             ..Outgoing::new(body.to_owned())
         };
@@ -267,6 +322,7 @@ pub async fn keeps_runs_apart(fixture: &dyn LedgerFixture) {
             ..pack_ref(11)
         },
         counts: filtered,
+        attempt: Attempt::default(),
     };
     fixture
         .ledger()
@@ -325,6 +381,7 @@ macro_rules! ledger_contract {
             [
                 follows_a_pack,
                 settles_once,
+                tells_whose_word_stands,
                 is_settled_by_a_message,
                 opens_once,
                 a_settled_pack_does_not_open_again,
