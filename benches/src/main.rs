@@ -1,5 +1,6 @@
 //! Measures Syncline beside what the databases themselves need. `benches/run` calls it.
 
+mod cold;
 mod data;
 mod hooks;
 mod idle;
@@ -41,6 +42,8 @@ enum What {
         /// How many
         rows: usize,
     },
+    /// Measure how functions begin on AWS; `benches/cold-start` builds them first
+    ColdStart(cold::Arguments),
 }
 
 /// A count as a number to calculate with.
@@ -54,18 +57,29 @@ pub(crate) fn rate(rows: usize, seconds: f64) -> f64 {
     real(rows) / seconds.max(0.001)
 }
 
+/// Says what the columns are.
+fn columns() {
+    let titles = ["", "median", "", "spread", "target"];
+    let [what, median, unit, spread, target] = titles;
+    table::say(format!(
+        "{what:<58} {median:>10} {unit:<12} {spread:<22} {target:<12}"
+    ));
+}
+
 #[tokio::main]
 async fn main() -> io::Result<()> {
     let arguments = Arguments::parse();
-    if let Some(What::Serve { rows }) = arguments.what {
-        return serve::serve(rows).await;
+    match &arguments.what {
+        Some(What::Serve { rows }) => return serve::serve(*rows).await,
+        Some(What::ColdStart(functions)) => {
+            columns();
+            return cold::measure(functions).await;
+        }
+        None => {}
     }
     let wanted = |name: &str| name.contains(&arguments.only);
     let rows = arguments.rows;
-    table::say(format!(
-        "{:<58} {:>10} {:<12} {:<22} {:<12}",
-        "", "median", "", "spread", "target"
-    ));
+    columns();
     if wanted("limits") {
         table::heading("the databases' own cost for the same rows");
         if let Some(url) = &arguments.postgres {

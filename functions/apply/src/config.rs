@@ -1,7 +1,7 @@
 //! What this function is told of its deployment.
 
 use model::QueueName;
-use runtime::Needs;
+use runtime::{Needs, SecretsOf};
 
 /// What it needs to be told.
 pub const NEEDS: Needs = Needs {
@@ -12,5 +12,6 @@ pub const NEEDS: Needs = Needs {
         QueueName::Failures,
     ],
     failures: false,
-    secrets: true,
+    blobs: true,
+    secrets: SecretsOf::Connections,
 };

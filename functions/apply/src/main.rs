@@ -1,18 +1,23 @@
 //! Applies packs to targets, as a Lambda function on the queues of the three lanes.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use apply::{Apply, NEEDS};
 use aws::{
     Delivered,
-    function::{Error, SqsEvent, serve},
+    function::{Error, SqsEvent, run, serve},
 };
 use systems::{DefinedPlans, DefinedSystems, Surroundings};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+async fn main() -> ExitCode {
+    run(function()).await
+}
+
+async fn function() -> Result<(), Error> {
     let stack = aws::Stack::of_function(&NEEDS).await?;
     let definition = stack.definition()?;
+    stack.ready(&NEEDS, &definition).await?;
     let around = Surroundings {
         secrets: stack.secrets(),
         checkpoints: stack.checkpoints(),

@@ -1,19 +1,24 @@
 //! Loads maps, as a Lambda function: a queue has the steps of loads, and a timer looks after
 //! loads that nobody works on.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use aws::{
     Delivered,
-    function::{Answer, Error, IgnoredAny, Trigger, serve},
+    function::{Answer, Error, IgnoredAny, Trigger, run, serve},
 };
 use initial_load::{InitialLoad, NEEDS};
 use systems::{DefinedPlans, DefinedSystems, Surroundings};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+async fn main() -> ExitCode {
+    run(function()).await
+}
+
+async fn function() -> Result<(), Error> {
     let stack = aws::Stack::of_function(&NEEDS).await?;
     let definition = stack.definition()?;
+    stack.ready(&NEEDS, &definition).await?;
     let around = Surroundings {
         secrets: stack.secrets(),
         checkpoints: stack.checkpoints(),

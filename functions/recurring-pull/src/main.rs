@@ -1,19 +1,24 @@
 //! Pulls what changed, as a Lambda function: a timer or a person asks for pulls, and a queue has
 //! the jobs.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use aws::{
     Delivered,
-    function::{Answer, Error, Trigger, serve},
+    function::{Answer, Error, Trigger, run, serve},
 };
 use recurring_pull::{NEEDS, RecurringPull, Schedule};
 use systems::{DefinedSystems, Surroundings};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+async fn main() -> ExitCode {
+    run(function()).await
+}
+
+async fn function() -> Result<(), Error> {
     let stack = aws::Stack::of_function(&NEEDS).await?;
     let definition = stack.definition()?;
+    stack.ready(&NEEDS, &definition).await?;
     let around = Surroundings {
         secrets: stack.secrets(),
         checkpoints: stack.checkpoints(),

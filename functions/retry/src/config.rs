@@ -1,7 +1,7 @@
 //! What this function is told of its deployment.
 
 use model::QueueName;
-use runtime::Needs;
+use runtime::{Needs, SecretsOf};
 
 /// What it needs to be told.
 pub const NEEDS: Needs = Needs {
@@ -14,5 +14,6 @@ pub const NEEDS: Needs = Needs {
         QueueName::Dead,
     ],
     failures: true,
-    secrets: false,
+    blobs: true,
+    secrets: SecretsOf::Nobody,
 };

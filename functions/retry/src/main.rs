@@ -1,11 +1,11 @@
 //! Owns failures, as a Lambda function: queues have reports, jobs and dead letters, and a timer
 //! sends round what is due.
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use aws::{
     Delivered, Stack,
-    function::{Answer, Error, IgnoredAny, Trigger, serve},
+    function::{Answer, Error, IgnoredAny, Trigger, run, serve},
 };
 use model::QueueName;
 use retry::{NEEDS, Retry};
@@ -14,10 +14,16 @@ use retry::{NEEDS, Retry};
 const KEEP: Duration = Duration::from_hours(30 * 24);
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+async fn main() -> ExitCode {
+    run(function()).await
+}
+
+async fn function() -> Result<(), Error> {
     let stack = &Stack::of_function(&NEEDS).await?;
+    let definition = stack.definition()?;
+    stack.ready(&NEEDS, &definition).await?;
     let retry = &Retry {
-        definition: stack.definition()?,
+        definition,
         failures: stack.failures(),
         outbox: stack.outbox(),
         parking: stack.parking(),

@@ -1,11 +1,12 @@
 //! What this function is told of its deployment.
 
 use model::QueueName;
-use runtime::Needs;
+use runtime::{Needs, SecretsOf};
 
 /// What it needs to be told.
 pub const NEEDS: Needs = Needs {
     queues: &[QueueName::Live],
     failures: false,
-    secrets: true,
+    blobs: false,
+    secrets: SecretsOf::Webhooks,
 };

@@ -1,15 +1,21 @@
 //! Takes webhooks in, as a Lambda function behind a function URL or an HTTP API.
 
-use std::sync::Arc;
+use std::{process::ExitCode, sync::Arc};
 
-use aws::function::{Error, serve};
+use aws::function::{Error, run, serve};
 use webhook_intake::{NEEDS, Remember, WebhookIntake};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+async fn main() -> ExitCode {
+    run(function()).await
+}
+
+async fn function() -> Result<(), Error> {
     let stack = aws::Stack::of_function(&NEEDS).await?;
+    let definition = stack.definition()?;
+    stack.ready(&NEEDS, &definition).await?;
     let intake = WebhookIntake {
-        definition: stack.definition()?,
+        definition,
         outbox: stack.outbox(),
         secrets: stack.secrets(),
         clock: stack.clock(),

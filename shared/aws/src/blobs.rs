@@ -13,7 +13,7 @@ use bytes::Bytes;
 use model::full_jitter;
 use ports::{Blobs, Clock, StoreError};
 
-use crate::said::said;
+use crate::{ready::Found, said::said};
 
 /// Objects that one call deletes or lists.
 const PAGE: usize = 1000;
@@ -22,6 +22,10 @@ const ATTEMPTS: u32 = 5;
 /// Upper bound of the wait after the first of them, and of every wait.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// The blob that is never stored, where all functions may write and what is forgotten is deleted.
+const PROBE: &str = "message/none";
+/// The MD5 of hardly anything.
+const NOT_ITS_DIGEST: &str = "AAAAAAAAAAAAAAAAAAAAAA==";
 
 /// The blobs of a deployment, in a general purpose bucket (others do not list in order).
 ///
@@ -54,6 +58,28 @@ impl S3Blobs {
     fn failed(&self, what: &'static str, name: &str, why: impl std::fmt::Display) -> StoreError {
         let text = format!("`s3://{}/{}{name}`: {why}", self.bucket, self.prefix);
         StoreError::unavailable(what)(text)
+    }
+
+    /// Whether the bucket is there and may be written to: what is sent is not what its digest
+    /// says, which S3 refuses, to one who may write. Nothing is stored; where digests are not
+    /// looked at, it is empty and stored once.
+    pub(crate) async fn may_write(&self) -> Found {
+        let put = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(self.key(PROBE))
+            .if_none_match("*")
+            .content_md5(NOT_ITS_DIGEST)
+            .body(Bytes::new().into())
+            .send()
+            .await;
+        let fine = [
+            "BadDigest",
+            "ConditionalRequestConflict",
+            "PreconditionFailed",
+        ];
+        Found::of(&put, &fine)
     }
 
     /// The next of `limit` objects below `prefix`; `from` is the page before.

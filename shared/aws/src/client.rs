@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_sqs::config::{HttpClient, RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider, rustls_provider::CryptoMode},
 };
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
 
 /// Clients of all services, over one pool of connections.
 #[derive(Debug, Clone)]
@@ -19,6 +21,23 @@ pub struct Clients {
     pub s3: aws_sdk_s3::Client,
     /// Secrets.
     pub secrets: aws_sdk_secretsmanager::Client,
+}
+
+/// The pool of connections that all clients share.
+///
+/// Left to itself it makes one more pool for each client, to see whether that can be done, and each
+/// parses all certificates of the system once more.
+#[derive(Debug)]
+struct Pool(SharedHttpClient);
+
+impl HttpClient for Pool {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        self.0.http_connector(settings, components)
+    }
 }
 
 /// A connection that was frozen with its function may be dead: find out soon.
@@ -39,7 +58,7 @@ pub async fn connect() -> Clients {
         .operation_attempt_timeout(ATTEMPT)
         .build();
     let config = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
+        .http_client(Pool(http))
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .load()

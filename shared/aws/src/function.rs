@@ -1,6 +1,6 @@
 //! What the functions have in common as Lambda functions.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, process::ExitCode, time::Duration};
 
 use aws_lambda_events::sqs::SqsBatchResponse;
 use jiff::Timestamp;
@@ -53,6 +53,18 @@ fn deadline(context: &Context, now: Timestamp) -> Timestamp {
 /// so whatever is logged.
 fn invocation(context: &Context) -> Span {
     tracing::error_span!("invocation", request.id = context.request_id)
+}
+
+/// Runs a function as a program. What keeps it from beginning is one line in its log, and AWS
+/// tries again with the next event.
+pub async fn run(function: impl Future<Output = Result<(), Error>>) -> ExitCode {
+    match function.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("the function cannot begin: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Answers invocations until AWS ends the process. `handle` gets the event and the time by which

@@ -10,6 +10,7 @@ mod failures;
 #[cfg(feature = "lambda")]
 pub mod function;
 mod queue;
+mod ready;
 mod said;
 mod secrets;
 mod stack;
@@ -19,6 +20,7 @@ pub use blobs::S3Blobs;
 pub use client::{Clients, connect};
 pub use failures::DynamoFailures;
 pub use queue::{Books, Delivered, Queues};
+pub use ready::Unusable;
 pub use secrets::SecretsManager;
 pub use stack::{Stack, StackError};
 pub use state::{DynamoLedger, ReportsWaiting, StateTable, StoredFailures};

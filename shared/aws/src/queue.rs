@@ -2,6 +2,7 @@
 
 mod delivered;
 mod entries;
+mod look;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -12,8 +12,8 @@ use runtime::{
 };
 
 use crate::{
-    Clients, DynamoFailures, DynamoLedger, Queues, S3Blobs, SecretsManager, StateTable, connect,
-    said::said,
+    Clients, DynamoFailures, DynamoLedger, Queues, S3Blobs, SecretsManager, StateTable, Unusable,
+    connect, said::said,
 };
 
 /// A function cannot begin.
@@ -55,6 +55,17 @@ pub enum StackError {
         /// How many there are.
         count: usize,
     },
+    /// Parts of the deployment are not there, or the function may not use them.
+    #[error(
+        "{}: deploy the stack again with the template in infra/aws, which makes and allows it",
+        listed(.0)
+    )]
+    Unusable(Vec<Unusable>),
+}
+
+fn listed(parts: &[Unusable]) -> String {
+    let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
+    parts.join("; ")
 }
 
 /// A deployment and the clients to reach it.
@@ -63,10 +74,10 @@ pub struct Stack {
     /// What it is called, and what its parts are.
     pub environment: Environment,
     clock: Arc<dyn Clock>,
-    state: StateTable,
-    queues: Arc<Queues>,
-    blobs: Arc<dyn Blobs>,
-    failures: Arc<DynamoFailures>,
+    pub(crate) state: StateTable,
+    pub(crate) queues: Arc<Queues>,
+    pub(crate) blobs: Arc<S3Blobs>,
+    pub(crate) failures: Arc<DynamoFailures>,
     secrets: Arc<dyn Secrets>,
     metrics: Metrics,
     traces: Traces,
@@ -95,7 +106,7 @@ impl Stack {
             &environment.state_table,
             Arc::clone(&clock),
         );
-        let blobs: Arc<dyn Blobs> = Arc::new(S3Blobs::new(
+        let blobs = Arc::new(S3Blobs::new(
             clients.s3,
             environment.bucket.clone(),
             String::new(),
@@ -104,7 +115,7 @@ impl Stack {
         let failures = DynamoFailures::new(
             clients.dynamodb,
             &environment.failures_table,
-            Arc::clone(&blobs),
+            Arc::clone(&blobs) as Arc<dyn Blobs>,
         );
         let queues = Queues::new(
             clients.sqs,
@@ -183,13 +194,13 @@ impl Stack {
     /// What is sent.
     #[must_use]
     pub fn outbox(&self) -> Outbox {
-        Outbox::new(self.queues(), Arc::clone(&self.blobs))
+        Outbox::new(self.queues(), Arc::clone(&self.blobs) as Arc<dyn Blobs>)
     }
 
     /// Packs of paused maps.
     #[must_use]
     pub fn parking(&self) -> Parking {
-        Parking::new(Arc::clone(&self.blobs))
+        Parking::new(Arc::clone(&self.blobs) as Arc<dyn Blobs>)
     }
 
     /// The failure store.

@@ -21,6 +21,39 @@ pub struct Connection {
     pub limits: Limits,
 }
 
+impl Connection {
+    /// The names of its secrets, each with the place below the connection where it stands.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(String, &str)> {
+        let mut found: Vec<(String, &str)> = named("url", &self.url).into_iter().collect();
+        match &self.auth {
+            Auth::None => {}
+            Auth::Basic { user, password } => {
+                found.extend(named("auth.basic.user", user));
+                found.push(("auth.basic.password".to_owned(), password));
+            }
+            Auth::Bearer { token } => found.push(("auth.bearer".to_owned(), token)),
+            Auth::Header { value, .. } => found.push(("auth.header.value".to_owned(), value)),
+            Auth::OAuth2(oauth2) => {
+                found.extend(named("auth.oauth2.client", &oauth2.client));
+                found.push(("auth.oauth2.secret".to_owned(), &oauth2.secret));
+            }
+        }
+        for (name, value) in &self.headers {
+            found.extend(named(&format!("headers.{name}"), value));
+        }
+        found
+    }
+}
+
+/// The secret that a text is, with the place where it is named.
+fn named<'t>(at: &str, text: &'t Text) -> Option<(String, &'t str)> {
+    match text {
+        Text::Secret(name) => Some((at.to_owned(), name)),
+        Text::Plain(_) => None,
+    }
+}
+
 /// What a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

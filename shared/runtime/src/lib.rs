@@ -17,7 +17,7 @@ pub use breaker::{Breakers, Pass};
 pub use driver::{each_message, fail_all, failed_items};
 pub use maps::{MapStates, TransitionError};
 pub use metrics::{METRICS_PER_MAP, Metrics, Tally};
-pub use needs::{Environment, Needs};
+pub use needs::{Environment, Needs, SecretsOf};
 pub use outbox::{Outbox, OutboxError};
 pub use parking::Parking;
 pub use rates::{Pace, Rate, Rates};

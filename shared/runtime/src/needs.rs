@@ -16,8 +16,24 @@ pub struct Needs {
     pub queues: &'static [QueueName],
     /// Whether it knows of the failure store.
     pub failures: bool,
-    /// Whether it reads secrets.
-    pub secrets: bool,
+    /// Whether more of its work takes the bucket than what is too large for a queue, so that it
+    /// should not begin without it.
+    pub blobs: bool,
+    /// Whose secrets it reads.
+    pub secrets: SecretsOf,
+}
+
+/// Whose secrets a function reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretsOf {
+    /// None.
+    Nobody,
+    /// Those that webhooks are verified with.
+    Webhooks,
+    /// Those of connections that are read from.
+    Sources,
+    /// Those of all connections that maps have.
+    Connections,
 }
 
 const STACK: &str = "SYNCLINE_STACK";
@@ -52,12 +68,16 @@ pub struct Environment {
 }
 
 impl Needs {
+    fn reads_secrets(&self) -> bool {
+        self.secrets != SecretsOf::Nobody
+    }
+
     /// The variables that have to be set.
     #[must_use]
     pub fn variables(&self) -> Vec<String> {
         let mut names: Vec<String> = [STACK, STATE_TABLE, BUCKET].map(String::from).into();
         names.extend(self.failures.then(|| FAILURES_TABLE.to_owned()));
-        names.extend(self.secrets.then(|| SECRETS_PREFIX.to_owned()));
+        names.extend(self.reads_secrets().then(|| SECRETS_PREFIX.to_owned()));
         names.extend(self.queues.iter().copied().map(queue_variable));
         names
     }
@@ -82,7 +102,7 @@ impl Needs {
             state_table: required(STATE_TABLE)?,
             failures_table: wanted(self.failures, FAILURES_TABLE)?,
             bucket: required(BUCKET)?,
-            secrets_prefix: wanted(self.secrets, SECRETS_PREFIX)?,
+            secrets_prefix: wanted(self.reads_secrets(), SECRETS_PREFIX)?,
             queues,
             definition: PathBuf::from(folder).join("syncline.yaml"),
         })

@@ -68,6 +68,17 @@ const LINKS_GET: &str = "state/links.rs StateTable::get";
 const LINKS_PUT: &str = "state/links.rs StateTable::put";
 const LINKS_LIST: &str = "state/links.rs StateTable::list";
 
+/// What every function does before its first event.
+const LOOKS: Use = of(
+    "ready",
+    &[
+        "queue/look.rs Queues::may_send",
+        "state/mod.rs StateTable::may_read",
+    ],
+);
+/// The same of those that need the bucket for more than what is too large for a queue.
+const LOOKS_AT_BUCKET: Use = of_blobs("ready", MESSAGES, &["blobs.rs S3Blobs::may_write"]);
+
 const SECRETS: Use = of("secrets", &["secrets.rs SecretsManager::get"]);
 const MESSAGES: &str = "message/";
 const PARKED: &str = "parked/";
@@ -98,6 +109,7 @@ pub(crate) const USERS: [User; 6] = [
         wired: "functions/webhook-intake/src/main.rs",
         uses: &[
             SECRETS,
+            LOOKS,
             of("outbox", &[SEND]),
             of_blobs("outbox", MESSAGES, &[BLOB_PUT, BLOB_DELETE]),
         ],
@@ -108,6 +120,8 @@ pub(crate) const USERS: [User; 6] = [
         wired: "functions/recurring-pull/src/main.rs",
         uses: &[
             SECRETS,
+            LOOKS,
+            LOOKS_AT_BUCKET,
             of("checkpoints", &[GET, PUT, LIST]),
             // A source has no links; what makes systems wants them for targets.
             of("links", &[]),
@@ -123,6 +137,8 @@ pub(crate) const USERS: [User; 6] = [
         wired: "functions/initial-load/src/main.rs",
         uses: &[
             SECRETS,
+            LOOKS,
+            LOOKS_AT_BUCKET,
             of("checkpoints", &[GET, PUT, DELETE]),
             // Rows that a load did not find.
             of("links", &[LINKS_LIST]),
@@ -145,6 +161,8 @@ pub(crate) const USERS: [User; 6] = [
         wired: "functions/apply/src/main.rs",
         uses: &[
             SECRETS,
+            LOOKS,
+            LOOKS_AT_BUCKET,
             of("checkpoints", &[GET, PUT, DELETE]),
             of("links", &[LINKS_GET, LINKS_PUT]),
             of("outbox", &[SEND, DEFER]),
@@ -167,6 +185,15 @@ pub(crate) const USERS: [User; 6] = [
         name: "retry",
         wired: "functions/retry/src/main.rs",
         uses: &[
+            LOOKS,
+            LOOKS_AT_BUCKET,
+            of(
+                "ready",
+                &[
+                    "queue/look.rs Queues::may_put_off",
+                    "failures/mod.rs DynamoFailures::may_read",
+                ],
+            ),
             of("outbox", &[SEND, DEFER]),
             of_blobs("outbox", MESSAGES, &[BLOB_PUT, BLOB_GET, BLOB_DELETE]),
             of_blobs("parking", PARKED, &[BLOB_LIST, BLOB_GET, BLOB_DELETE]),

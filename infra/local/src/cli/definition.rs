@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use definition::{Auth, Connection, Problem, Severity, Text};
+use definition::{Problem, Severity};
 use model::ConnectionName;
 use operations::Operations;
 use serde_json::json;
@@ -231,7 +231,7 @@ async fn check_secrets(home: &Home, map: &definition::Map) -> Vec<mapping::PlanP
     let mut wanted: Vec<(String, &str)> = Vec::new();
     for name in [&map.from.connection, &map.to.connection] {
         if let Some(connection) = home.definition.connection(name) {
-            let secrets = secrets(connection);
+            let secrets = connection.secrets();
             wanted.extend(
                 secrets
                     .into_iter()
@@ -259,36 +259,6 @@ async fn check_secrets(home: &Home, map: &definition::Map) -> Vec<mapping::PlanP
         }
     }
     problems
-}
-
-/// The secret that a text is, with the place where it is named.
-fn secret<'t>(at: &str, text: &'t Text) -> Option<(String, &'t str)> {
-    match text {
-        Text::Secret(name) => Some((at.to_owned(), name)),
-        Text::Plain(_) => None,
-    }
-}
-
-/// The secrets of a connection, each with the place where it is named.
-fn secrets(connection: &Connection) -> Vec<(String, &str)> {
-    let mut found: Vec<(String, &str)> = secret("url", &connection.url).into_iter().collect();
-    match &connection.auth {
-        Auth::None => {}
-        Auth::Basic { user, password } => {
-            found.extend(secret("auth.basic.user", user));
-            found.push(("auth.basic.password".to_owned(), password));
-        }
-        Auth::Bearer { token } => found.push(("auth.bearer".to_owned(), token)),
-        Auth::Header { value, .. } => found.push(("auth.header.value".to_owned(), value)),
-        Auth::OAuth2(oauth2) => {
-            found.extend(secret("auth.oauth2.client", &oauth2.client));
-            found.push(("auth.oauth2.secret".to_owned(), &oauth2.secret));
-        }
-    }
-    for (name, value) in &connection.headers {
-        found.extend(secret(&format!("headers.{name}"), value));
-    }
-    found
 }
 
 /// The maps of these names, or all.

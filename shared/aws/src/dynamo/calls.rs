@@ -10,7 +10,8 @@ use aws_sdk_dynamodb::{
 };
 use ports::StoreError;
 
-use super::{Item, text_of, unavailable};
+use super::{Item, key, text_of, unavailable};
+use crate::ready::Found;
 
 /// Attempts at a call that meets a transaction of somebody else, or is throttled.
 const ATTEMPTS: u32 = 10;
@@ -67,6 +68,18 @@ where
 }
 
 impl Table {
+    /// Whether the table is there and may be read: an item is asked for that does not exist.
+    pub(crate) async fn may_read(&self) -> Found {
+        let read = self
+            .client
+            .get_item()
+            .table_name(&self.name)
+            .set_key(Some(key("none", "none")))
+            .send()
+            .await;
+        Found::of(&read, &[])
+    }
+
     /// Reads items in batches, as they are now or as they were a moment ago, which costs half;
     /// those that do not exist are left out. A key may not come twice.
     pub(crate) async fn batch_get(

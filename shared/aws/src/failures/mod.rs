@@ -49,7 +49,7 @@ use ports::{
     StoreError, Stored,
 };
 
-use crate::dynamo::Table;
+use crate::{dynamo::Table, ready::Found};
 
 /// The failure store.
 #[derive(Debug, Clone)]
@@ -67,6 +67,11 @@ impl DynamoFailures {
             table: Table { client, name },
             blobs,
         }
+    }
+
+    /// Whether the table is there and may be read.
+    pub(crate) async fn may_read(&self) -> Found {
+        self.table.may_read().await
     }
 }
 

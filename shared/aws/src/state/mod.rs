@@ -30,6 +30,8 @@ use std::sync::Arc;
 use aws_sdk_dynamodb::Client;
 use ports::Clock;
 
+use crate::ready::Found;
+
 pub use ledger::{DynamoLedger, ReportsWaiting, StoredFailures};
 
 /// Shards of what is listed as a whole and written by many.
@@ -56,6 +58,11 @@ impl StateTable {
             active: active::Known::default(),
             buckets: bucket::Recent::default(),
         }
+    }
+
+    /// Whether the table is there and may be read.
+    pub(crate) async fn may_read(&self) -> Found {
+        self.as_table().may_read().await
     }
 
     fn now(&self) -> i64 {
