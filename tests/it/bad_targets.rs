@@ -207,6 +207,9 @@ async fn changes_wait_while_a_file_is_locked_or_away() {
             "{}",
             status.broken[0].error
         );
+        let told = deployment.home.store.alerts(usize::MAX).await.unwrap();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].subject(), "connection other is down");
         let accounts = deployment.status("accounts").await;
         assert_eq!((accounts.state, accounts.failures), (MapState::Running, 0));
         assert!(accounts.books.in_flight > 0);

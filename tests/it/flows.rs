@@ -190,6 +190,9 @@ async fn a_load_that_finds_almost_nothing_deletes_nothing() {
         .unwrap();
     let reason = status.reason.unwrap();
     assert!(reason.contains("did not find 17 of 20 rows"), "{reason}");
+    let told = deployment.home.store.alerts(usize::MAX).await.unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].subject(), "map orders is broken");
     assert_eq!(deployment.query("SELECT count(*) FROM orders"), [["20"]]);
     deployment.assert_balanced().await;
 }

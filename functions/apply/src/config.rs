@@ -14,4 +14,5 @@ pub const NEEDS: Needs = Needs {
     failures: false,
     blobs: true,
     secrets: SecretsOf::Connections,
+    alerts: true,
 };

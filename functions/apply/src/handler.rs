@@ -391,11 +391,7 @@ impl Apply {
             self.plans.forget(work.plan.map()).await;
             return Stop::Broken(error.to_string());
         }
-        match self
-            .breakers
-            .failed(work.connection, &error.to_string(), error.retry_after())
-            .await
-        {
+        match self.breakers.failed(work.connection, &error).await {
             Ok(wait) => {
                 let (map, wait_ms) = (work.plan.map(), wait.as_millis());
                 tracing::warn!(

@@ -39,7 +39,7 @@ async fn function() -> Result<(), Error> {
         outbox: stack.outbox(),
         checkpoints: stack.checkpoints(),
         ledger: stack.ledger(),
-        states: stack.states(),
+        states: stack.states().telling(stack.alerts()),
         clock: stack.clock(),
         metrics: stack.metrics(),
     };

@@ -9,4 +9,5 @@ pub const NEEDS: Needs = Needs {
     failures: false,
     blobs: true,
     secrets: SecretsOf::Sources,
+    alerts: true,
 };

@@ -31,7 +31,7 @@ async fn function() -> Result<(), Error> {
         definition,
         outbox: stack.outbox(),
         checkpoints: stack.checkpoints(),
-        states: stack.states(),
+        states: stack.states().telling(stack.alerts()),
         clock: stack.clock(),
         metrics: stack.metrics(),
         schedule: Schedule::default(),

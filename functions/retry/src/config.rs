@@ -16,4 +16,5 @@ pub const NEEDS: Needs = Needs {
     failures: true,
     blobs: true,
     secrets: SecretsOf::Nobody,
+    alerts: false,
 };

@@ -9,4 +9,5 @@ pub const NEEDS: Needs = Needs {
     failures: false,
     blobs: false,
     secrets: SecretsOf::Webhooks,
+    alerts: false,
 };

@@ -13,7 +13,7 @@ use embedded::{LocalSecrets, OpenError, Store};
 use initial_load::InitialLoad;
 use mapping::Plans;
 use operations::Operations;
-use ports::{Blobs, Checkpoints, Clock, Failures, Ledger, Secrets, Systems};
+use ports::{Alerts, Blobs, Checkpoints, Clock, Failures, Ledger, Secrets, Systems};
 use recurring_pull::{RecurringPull, Schedule};
 use retry::Retry;
 use runtime::{Breakers, MapStates, Metrics, Outbox, Parking, Traces};
@@ -199,6 +199,7 @@ impl Parts {
     ) -> Self {
         let blobs: Arc<dyn Blobs> = Arc::new(store.clone());
         let checkpoints: Arc<dyn Checkpoints> = Arc::new(store.clone());
+        let alerts: Arc<dyn Alerts> = Arc::new(store.clone());
         let secrets: Arc<dyn Secrets> =
             Arc::new(LocalSecrets::new(&paths.project, Arc::clone(&clock)));
         let around = Surroundings {
@@ -220,8 +221,9 @@ impl Parts {
             parking: Parking::new(blobs),
             ledger: Arc::new(store.clone()),
             failures: Arc::new(store.clone()),
-            states: MapStates::new(Arc::clone(&checkpoints), Arc::clone(&clock)),
-            breakers: Breakers::new(Arc::clone(&checkpoints), Arc::clone(&clock)),
+            states: MapStates::new(Arc::clone(&checkpoints), Arc::clone(&clock))
+                .telling(Arc::clone(&alerts)),
+            breakers: Breakers::new(Arc::clone(&checkpoints), Arc::clone(&clock)).telling(alerts),
             definition,
             systems,
             checkpoints,

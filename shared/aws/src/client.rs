@@ -21,6 +21,8 @@ pub struct Clients {
     pub s3: aws_sdk_s3::Client,
     /// Secrets.
     pub secrets: aws_sdk_secretsmanager::Client,
+    /// Topics.
+    pub sns: aws_sdk_sns::Client,
 }
 
 /// The pool of connections that all clients share.
@@ -80,6 +82,7 @@ impl Clients {
             dynamodb: aws_sdk_dynamodb::Client::new(config),
             s3: aws_sdk_s3::Client::from_conf(s3),
             secrets: aws_sdk_secretsmanager::Client::new(config),
+            sns: aws_sdk_sns::Client::new(config),
         }
     }
 }

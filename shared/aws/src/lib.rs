@@ -1,8 +1,10 @@
 //! The ports on AWS.
 //!
 //! Queues are SQS standard queues; checkpoints, links and books are items of one DynamoDB table,
-//! failures of another; what is large is in an S3 bucket; secrets are in Secrets Manager.
+//! failures of another; what is large is in an S3 bucket; secrets are in Secrets Manager; alerts go to
+//! an SNS topic.
 
+mod alerts;
 mod blobs;
 mod client;
 mod dynamo;
@@ -16,6 +18,7 @@ mod secrets;
 mod stack;
 mod state;
 
+pub use alerts::SnsAlerts;
 pub use blobs::S3Blobs;
 pub use client::{Clients, connect};
 pub use failures::DynamoFailures;

@@ -5,14 +5,17 @@ use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
 use definition::{Definition, Severity};
 use futures_util::{StreamExt, stream};
 use model::{MapName, QueueName};
-use ports::{Blobs, BoxError, Checkpoints, Clock, Failures, Ledger, Links, Secrets, SystemClock};
+use ports::{
+    Alerts, Blobs, BoxError, Checkpoints, Clock, Failures, Ledger, Links, Secrets, SystemClock,
+};
 use runtime::{
     Breakers, Environment, LogFormat, MapStates, Metrics, Needs, Outbox, Parking, Traces,
     env::EnvError,
 };
 
 use crate::{
-    Clients, DynamoFailures, DynamoLedger, Queues, S3Blobs, SecretsManager, StateTable, Unusable,
+    Clients, DynamoFailures, DynamoLedger, Queues, S3Blobs, SecretsManager, SnsAlerts, StateTable,
+    Unusable,
     connect, said::said,
 };
 
@@ -79,6 +82,7 @@ pub struct Stack {
     pub(crate) blobs: Arc<S3Blobs>,
     pub(crate) failures: Arc<DynamoFailures>,
     secrets: Arc<dyn Secrets>,
+    alerts: Arc<dyn Alerts>,
     metrics: Metrics,
     traces: Traces,
 }
@@ -128,6 +132,13 @@ impl Stack {
             environment.secrets_prefix.clone(),
             Arc::clone(&clock),
         );
+        let alerts = SnsAlerts::new(
+            clients.sns,
+            &environment.alert_topic,
+            &environment.stack,
+            state.clone(),
+            Arc::clone(&clock),
+        );
         Self {
             environment,
             clock,
@@ -136,6 +147,7 @@ impl Stack {
             blobs,
             failures: Arc::new(failures),
             secrets: Arc::new(secrets),
+            alerts: Arc::new(alerts),
             metrics: Metrics::silent(),
             traces: Traces::none(),
         }
@@ -223,6 +235,12 @@ impl Stack {
         Arc::clone(&self.secrets)
     }
 
+    /// What tells people.
+    #[must_use]
+    pub fn alerts(&self) -> Arc<dyn Alerts> {
+        Arc::clone(&self.alerts)
+    }
+
     /// The states of maps.
     #[must_use]
     pub fn states(&self) -> MapStates {
@@ -289,6 +307,8 @@ impl Stack {
             failures_table: format!("{name}-failures"),
             bucket: format!("{name}-{account}-{}", region(&clients)),
             secrets_prefix: format!("{name}/"),
+            // A person who does something has no need to be told of it.
+            alert_topic: String::new(),
             queues,
             definition: PathBuf::new(),
         };

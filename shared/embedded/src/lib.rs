@@ -5,6 +5,7 @@
 //! through one thread that commits what has gathered meanwhile in one transaction, so that
 //! many small writes share one sync to disk.
 
+mod alerts;
 mod blobs;
 mod checkpoints;
 mod db;
@@ -38,6 +39,8 @@ use db::Db;
 
 /// How long a settled pack is remembered, so that it does not count again when it is sent again.
 const REMEMBER_SETTLED: Duration = Duration::from_hours(1);
+/// How long it is kept what people were told of.
+const KEEP_ALERTS: Duration = Duration::from_hours(30 * 24);
 
 /// All stores of a deployment on one machine. Clones share the same file and writer.
 #[derive(Debug, Clone)]
@@ -140,11 +143,12 @@ impl Store {
             .await
     }
 
-    /// Deletes what is remembered only for a time: delivery names and settled packs. Returns
-    /// how much it was.
+    /// Deletes what is remembered only for a time: delivery names, settled packs and alerts.
+    /// Returns how much it was.
     pub async fn tidy(&self) -> Result<usize, ports::StoreError> {
         let now = self.clock.now();
         let settled = now.saturating_sub(REMEMBER_SETTLED).unwrap_or(now);
+        let alerts = now.saturating_sub(KEEP_ALERTS).unwrap_or(now);
         self.db
             .write("tidying up", move |db| {
                 let names =
@@ -153,7 +157,11 @@ impl Store {
                     "DELETE FROM packs WHERE settled <= ?1",
                     [settled.as_microsecond()],
                 )?;
-                Ok(names + packs)
+                let alerts = db.execute(
+                    "DELETE FROM alerts WHERE raised <= ?1",
+                    [alerts.as_microsecond()],
+                )?;
+                Ok(names + packs + alerts)
             })
             .await
     }

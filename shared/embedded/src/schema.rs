@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// One entry per version of the file; a file is brought up to date step by step.
-const STEPS: [&str; CURRENT as usize] = [STEP_1, STEP_2, STEP_3];
+const STEPS: [&str; CURRENT as usize] = [STEP_1, STEP_2, STEP_3, STEP_4];
 
 const STEP_1: &str = "
 CREATE TABLE messages (
@@ -124,8 +124,19 @@ const STEP_3: &str = "
 ALTER TABLE packs ADD COLUMN attempt INTEGER;
 ";
 
+// What people were told, and when each incident was raised last.
+const STEP_4: &str = "
+CREATE TABLE alerts (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    incident TEXT    NOT NULL,
+    raised   INTEGER NOT NULL,
+    alert    TEXT    NOT NULL
+) STRICT;
+CREATE INDEX alerts_by_incident ON alerts (incident, raised);
+";
+
 /// The version this code reads and writes.
-pub(crate) const CURRENT: u32 = 3;
+pub(crate) const CURRENT: u32 = 4;
 
 /// Brings the file up to date. Returns the file's version if it is newer than this code.
 pub(crate) fn migrate(db: &mut Connection) -> rusqlite::Result<Option<u32>> {

@@ -2,19 +2,27 @@
 
 #![cfg(test)]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use embedded::Store;
+use model::Alert;
 use ports::{
-    Clock, Consumer, Failures, Ledger, Queue,
-    testing::{ManualClock, ledger::LedgerFixture, queue::QueueFixture},
+    Alerts, Clock, Consumer, Failures, Ledger, Queue,
+    testing::{ManualClock, alerts::AlertsFixture, ledger::LedgerFixture, queue::QueueFixture},
 };
 
 #[derive(Debug)]
 struct Fixture {
     store: Store,
     clock: Arc<ManualClock>,
+    asked: AtomicUsize,
     _folder: tempfile::TempDir,
 }
 
@@ -26,6 +34,7 @@ impl Fixture {
         Self {
             store,
             clock,
+            asked: AtomicUsize::new(0),
             _folder: folder,
         }
     }
@@ -62,6 +71,25 @@ impl LedgerFixture for Fixture {
     }
 }
 
+#[async_trait]
+impl AlertsFixture for Fixture {
+    fn alerts(&self) -> &dyn Alerts {
+        &self.store
+    }
+    fn now(&self) -> jiff::Timestamp {
+        self.clock.now()
+    }
+    async fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+    }
+    async fn told(&self) -> Vec<String> {
+        let all = self.store.alerts(usize::MAX).await.unwrap();
+        let asked = self.asked.swap(all.len(), Ordering::SeqCst);
+        let new = all.iter().rev().skip(asked);
+        new.map(Alert::incident).collect()
+    }
+}
+
 /// The store alone; the folder lives as long as the process.
 fn store() -> Store {
     let fixture = Fixture::new();
@@ -73,6 +101,11 @@ fn store() -> Store {
 mod queue {
     use super::*;
     ports::queue_contract!(async || Fixture::new());
+}
+
+mod alerts {
+    use super::*;
+    ports::alerts_contract!(async || Fixture::new());
 }
 
 mod ledger {

@@ -4,6 +4,7 @@
 //! something from its arguments alone. Serialised forms carry their version in their tag
 //! (`pack.v1`), so that an old reader refuses what it does not know instead of guessing.
 
+mod alert;
 mod books;
 mod change;
 mod checkpoint;
@@ -23,6 +24,7 @@ mod types;
 mod value;
 mod version;
 
+pub use alert::{Alert, AlertKind};
 pub use books::{Attempt, Books, Counts, Outcome, PackRef, Settlement};
 pub use change::{Change, Op, Origin};
 pub use checkpoint::{

@@ -7,6 +7,7 @@
 //! Ports are used as trait objects: they are called per batch or page, never per record, so
 //! a virtual call and a boxed future cost nothing that can be measured.
 
+mod alerts;
 mod blobs;
 mod checkpoints;
 mod clock;
@@ -24,6 +25,7 @@ mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use alerts::{Alerts, QUIET};
 pub use blobs::Blobs;
 pub use checkpoints::{CheckpointError, Checkpoints, CheckpointsExt, Revision, Stored};
 pub use clock::{Clock, SystemClock};

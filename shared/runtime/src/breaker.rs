@@ -7,9 +7,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use model::{ConnectionName, full_jitter};
-use ports::{CheckpointError, Checkpoints, CheckpointsExt, Clock, Revision, StoreError};
+use model::{AlertKind, ConnectionName, full_jitter};
+use ports::{
+    Alerts, CheckpointError, Checkpoints, CheckpointsExt, Clock, Revision, StoreError, TargetError,
+};
 use serde::{Deserialize, Serialize};
+
+use crate::teller::Teller;
 
 /// Whether a connection may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,7 @@ pub struct Breakers {
     checkpoints: Arc<dyn Checkpoints>,
     clock: Arc<dyn Clock>,
     local: Arc<Mutex<HashMap<ConnectionName, Local>>>,
+    teller: Teller,
 }
 
 /// Failures in a row, seen by one worker, that trip the breaker.
@@ -69,7 +74,15 @@ impl Breakers {
             checkpoints,
             clock,
             local: Arc::default(),
+            teller: Teller::default(),
         }
+    }
+
+    /// The same, telling people of each connection that is found down.
+    #[must_use]
+    pub fn telling(self, alerts: Arc<dyn Alerts>) -> Self {
+        let teller = Teller::new(alerts);
+        Self { teller, ..self }
     }
 
     fn with_local<T>(&self, connection: &ConnectionName, work: impl FnOnce(&mut Local) -> T) -> T {
@@ -161,9 +174,9 @@ impl Breakers {
     pub async fn failed(
         &self,
         connection: &ConnectionName,
-        error: &str,
-        retry_after: Option<Duration>,
+        error: &TargetError,
     ) -> Result<Duration, StoreError> {
+        let retry_after = error.retry_after();
         let failures = self.with_local(connection, |local| {
             local.failures += 1;
             local.failures
@@ -185,18 +198,21 @@ impl Breakers {
             until: now.saturating_add(wait).unwrap_or(Timestamp::MAX),
             trips: trips + 1,
             since: stored.as_ref().map_or(now, |stored| stored.value.since),
-            error: error.chars().take(500).collect(),
+            error: error.to_string().chars().take(500).collect(),
         };
         let revision = stored.map(|stored| stored.revision);
-        match self
-            .checkpoints
-            .store(&key(connection), revision, &tripped)
-            .await
-        {
+        let key = key(connection);
+        let stored = self.checkpoints.store(&key, revision, &tripped).await;
+        self.with_local(connection, |local| local.known = None);
+        match stored {
+            // One that only asks to be called less often is not down.
+            Ok(_) if !matches!(error, TargetError::Throttled { .. }) => {
+                let kind = AlertKind::BreakerOpen(connection.clone());
+                self.teller.tell(kind, now).await;
+            }
             Ok(_) | Err(CheckpointError::Conflict { .. }) => {}
             Err(CheckpointError::Store(error)) => return Err(error),
         }
-        self.with_local(connection, |local| local.known = None);
         Ok(wait)
     }
 

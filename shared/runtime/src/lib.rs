@@ -11,6 +11,7 @@ mod parking;
 mod rates;
 mod sample;
 mod telemetry;
+mod teller;
 mod traces;
 
 pub use breaker::{Breakers, Pass};

@@ -7,8 +7,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use model::{IllegalTransition, MapEvent, MapName, MapRecord, MapState};
-use ports::{CheckpointError, Checkpoints, CheckpointsExt, Clock, StoreError, Stored};
+use model::{AlertKind, IllegalTransition, MapEvent, MapName, MapRecord, MapState};
+use ports::{Alerts, CheckpointError, Checkpoints, CheckpointsExt, Clock, StoreError, Stored};
+
+use crate::teller::Teller;
 
 /// A map did not change its state.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,7 @@ pub struct MapStates {
     checkpoints: Arc<dyn Checkpoints>,
     clock: Arc<dyn Clock>,
     cache: Arc<Mutex<HashMap<MapName, (Timestamp, MapRecord)>>>,
+    teller: Teller,
 }
 
 fn key(map: &MapName) -> String {
@@ -52,7 +55,15 @@ impl MapStates {
             checkpoints,
             clock,
             cache: Arc::default(),
+            teller: Teller::default(),
         }
+    }
+
+    /// The same, telling people of each map that breaks. What may break one has to.
+    #[must_use]
+    pub fn telling(self, alerts: Arc<dyn Alerts>) -> Self {
+        let teller = Teller::new(alerts);
+        Self { teller, ..self }
     }
 
     /// The state of a map now.
@@ -115,11 +126,20 @@ impl MapStates {
                 Ok(_) => {
                     self.remember(map, now, &after);
                     tracing::info!(map.name = %map, "map `{map}` was {}, is {}", before.state, after.state);
+                    self.tell(map, &before, &after).await;
                     return Ok((before, after));
                 }
                 Err(CheckpointError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// A map that was broken before is no news.
+    async fn tell(&self, map: &MapName, before: &MapRecord, after: &MapRecord) {
+        if after.state == MapState::Broken && before.state != MapState::Broken {
+            let kind = AlertKind::MapBroken(map.clone());
+            self.teller.tell(kind, after.since).await;
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Needs {
     pub blobs: bool,
     /// Whose secrets it reads.
     pub secrets: SecretsOf,
+    /// Whether it tells people of what comes about.
+    pub alerts: bool,
 }
 
 /// Whose secrets a function reads.
@@ -41,6 +43,7 @@ const STATE_TABLE: &str = "SYNCLINE_STATE_TABLE";
 const FAILURES_TABLE: &str = "SYNCLINE_FAILURES_TABLE";
 const BUCKET: &str = "SYNCLINE_BUCKET";
 const SECRETS_PREFIX: &str = "SYNCLINE_SECRETS_PREFIX";
+const ALERT_TOPIC: &str = "SYNCLINE_ALERT_TOPIC";
 /// Where the code of a function is; AWS sets it.
 const TASK_ROOT: &str = "LAMBDA_TASK_ROOT";
 
@@ -61,6 +64,8 @@ pub struct Environment {
     pub bucket: String,
     /// What the names of its secrets begin with; empty for a function that does not need them.
     pub secrets_prefix: String,
+    /// The topic that alerts go to; empty for a function that raises none.
+    pub alert_topic: String,
     /// The addresses of its queues, as many as the function needs.
     pub queues: HashMap<QueueName, String>,
     /// The file that describes it.
@@ -78,6 +83,7 @@ impl Needs {
         let mut names: Vec<String> = [STACK, STATE_TABLE, BUCKET].map(String::from).into();
         names.extend(self.failures.then(|| FAILURES_TABLE.to_owned()));
         names.extend(self.reads_secrets().then(|| SECRETS_PREFIX.to_owned()));
+        names.extend(self.alerts.then(|| ALERT_TOPIC.to_owned()));
         names.extend(self.queues.iter().copied().map(queue_variable));
         names
     }
@@ -103,6 +109,7 @@ impl Needs {
             failures_table: wanted(self.failures, FAILURES_TABLE)?,
             bucket: required(BUCKET)?,
             secrets_prefix: wanted(self.reads_secrets(), SECRETS_PREFIX)?,
+            alert_topic: wanted(self.alerts, ALERT_TOPIC)?,
             queues,
             definition: PathBuf::from(folder).join("syncline.yaml"),
         })

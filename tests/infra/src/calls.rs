@@ -10,7 +10,7 @@ use crate::{
 pub(crate) const ADAPTERS: &str = "shared/aws/src/";
 
 /// Methods of the SDK, and the actions that AWS wants allowed for them.
-const METHODS: [(&str, &[&str]); 16] = [
+const METHODS: [(&str, &[&str]); 17] = [
     ("batch_get_item", &["dynamodb:BatchGetItem"]),
     ("batch_write_item", &["dynamodb:BatchWriteItem"]),
     ("delete_item", &["dynamodb:DeleteItem"]),
@@ -32,6 +32,7 @@ const METHODS: [(&str, &[&str]); 16] = [
     ),
     ("get_queue_attributes", &["sqs:GetQueueAttributes"]),
     ("get_queue_url", &["sqs:GetQueueUrl"]),
+    ("publish", &["sns:Publish"]),
 ];
 
 /// The same of calls that are permitted under the name of the call of one message.
@@ -53,7 +54,7 @@ const PARTS: [(&str, &[&str]); 4] = [
 const SILENT: [&str; 2] = ["clone", "config"];
 
 /// What clients of the SDK are called in the sources.
-const CLIENTS: [&str; 5] = ["client", "sqs", "dynamodb", "s3", "secrets"];
+const CLIENTS: [&str; 6] = ["client", "sqs", "dynamodb", "s3", "secrets", "sns"];
 
 /// What values are called in the sources whose methods make calls, and what they are.
 const VALUES: [(&str, &str); 12] = [
@@ -275,6 +276,7 @@ impl Place {
             Some("s3") if action == "s3:ListBucket" => "${BlobBucket.Arn}".into(),
             Some("s3") => format!("${{BlobBucket.Arn}}/{}*", self.blobs),
             Some("secretsmanager") => SECRETS.into(),
+            Some("sns") => "${AlertTopic}".into(),
             _ => QUEUES.into(),
         }
     }

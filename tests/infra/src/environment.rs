@@ -131,6 +131,7 @@ fn a_variable_tells_of_the_right_resource() {
         ("SYNCLINE_FAILURES_TABLE", "${FailuresTable}"),
         ("SYNCLINE_BUCKET", "${BlobBucket}"),
         ("SYNCLINE_SECRETS_PREFIX", "${AWS::StackName}/"),
+        ("SYNCLINE_ALERT_TOPIC", "${AlertTopic}"),
         ("SYNCLINE_LOG", "${LogLevel}"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))

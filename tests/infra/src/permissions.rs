@@ -24,7 +24,7 @@ const DELIVERING: [&str; 3] = [
 /// What Lambda does with it for the logs of a function.
 const LOGGING: [&str; 2] = ["logs:CreateLogStream", "logs:PutLogEvents"];
 /// What a service does with the key on behalf of its caller.
-const KEYS: [(&str, &[&str]); 4] = [
+const KEYS: [(&str, &[&str]); 5] = [
     (
         "dynamodb",
         &[
@@ -38,6 +38,7 @@ const KEYS: [(&str, &[&str]); 4] = [
     ),
     ("s3", &["Decrypt", "GenerateDataKey"]),
     ("secretsmanager", &["Decrypt"]),
+    ("sns", &["Decrypt", "GenerateDataKey"]),
     ("sqs", &["Decrypt", "GenerateDataKey"]),
 ];
 const KEY: &str = "!If [OwnKey, ${EncryptionKey.Arn}, ${KmsKeyArn}]";

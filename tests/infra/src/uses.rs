@@ -80,6 +80,7 @@ const LOOKS: Use = of(
 const LOOKS_AT_BUCKET: Use = of_blobs("ready", MESSAGES, &["blobs.rs S3Blobs::may_write"]);
 
 const SECRETS: Use = of("secrets", &["secrets.rs SecretsManager::get"]);
+const ALERTS: Use = of("alerts", &["alerts.rs SnsAlerts::raise"]);
 const MESSAGES: &str = "message/";
 const PARKED: &str = "parked/";
 const RECORDS: &str = "failure/";
@@ -122,6 +123,7 @@ pub(crate) const USERS: [User; 6] = [
             SECRETS,
             LOOKS,
             LOOKS_AT_BUCKET,
+            ALERTS,
             of("checkpoints", &[GET, PUT, LIST]),
             // A source has no links; what makes systems wants them for targets.
             of("links", &[]),
@@ -139,6 +141,7 @@ pub(crate) const USERS: [User; 6] = [
             SECRETS,
             LOOKS,
             LOOKS_AT_BUCKET,
+            ALERTS,
             of("checkpoints", &[GET, PUT, DELETE]),
             // Rows that a load did not find.
             of("links", &[LINKS_LIST]),
@@ -163,6 +166,7 @@ pub(crate) const USERS: [User; 6] = [
             SECRETS,
             LOOKS,
             LOOKS_AT_BUCKET,
+            ALERTS,
             of("checkpoints", &[GET, PUT, DELETE]),
             of("links", &[LINKS_GET, LINKS_PUT]),
             of("outbox", &[SEND, DEFER]),

@@ -1,4 +1,4 @@
-//! One DynamoDB table for all that is small: checkpoints, links, delivery names, books.
+//! One DynamoDB table for all that is small: checkpoints, links, incidents, delivery names, books.
 //!
 //! Keys are `pk` and `sk`, both strings; the attribute `ttl` holds the second at which an item
 //! may be deleted.
@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | checkpoint | `C#<first part of its key>#<shard>` | its key |
 //! | link | `L#<map>#<shard>` | `K<key>` |
+//! | incident | `A#<its name>` | `A` |
 //! | delivery name | `N#<digest>` | `N` |
 //! | totals of a map | `B#<map>` | `T` |
 //! | totals of a run with news | `B#<map>` | `A#<run>` |
@@ -20,6 +21,7 @@ mod books;
 mod bucket;
 mod checkpoints;
 mod fold;
+mod incidents;
 mod item;
 mod ledger;
 mod links;

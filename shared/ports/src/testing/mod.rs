@@ -14,6 +14,7 @@
     reason = "these are tests: an adapter that breaks the contract has to panic here"
 )]
 
+pub mod alerts;
 pub mod blobs;
 mod captured;
 pub mod checkpoints;

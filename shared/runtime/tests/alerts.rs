@@ -1,0 +1,186 @@
+//! When people are told, over the embedded store.
+
+#![cfg(test)]
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use embedded::Store;
+use model::{Alert, AlertKind, ConnectionName, MapEvent, MapName, MapState};
+use ports::{
+    Alerts, QUIET, StoreError, TargetError,
+    testing::{ManualClock, map_name},
+};
+use runtime::{Breakers, MapStates, Pass};
+
+/// What another system may say, and nobody is to get by mail.
+const QUOTED: &str = "Key (email)=(ada@example.com) already exists";
+
+struct Stage {
+    store: Store,
+    clock: Arc<ManualClock>,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::default());
+        let store = Store::open(folder.path(), Arc::clone(&clock) as _).unwrap();
+        Self {
+            store,
+            clock,
+            _folder: folder,
+        }
+    }
+
+    fn states(&self, alerts: Arc<dyn Alerts>) -> MapStates {
+        let store = Arc::new(self.store.clone());
+        MapStates::new(store, Arc::clone(&self.clock) as _).telling(alerts)
+    }
+
+    /// Breakers as another worker has them.
+    fn breakers(&self, alerts: Arc<dyn Alerts>) -> Breakers {
+        let store = Arc::new(self.store.clone());
+        Breakers::new(store, Arc::clone(&self.clock) as _).telling(alerts)
+    }
+
+    fn people(&self) -> Arc<dyn Alerts> {
+        Arc::new(self.store.clone())
+    }
+
+    async fn told(&self) -> Vec<AlertKind> {
+        let alerts = self.store.alerts(usize::MAX).await.unwrap();
+        assert!(!format!("{alerts:?}").contains("ada@"));
+        alerts.into_iter().map(|alert| alert.kind).collect()
+    }
+}
+
+/// Nobody can be told.
+#[derive(Debug)]
+struct Mute;
+
+#[async_trait]
+impl Alerts for Mute {
+    async fn raise(&self, _: &Alert) -> Result<(), StoreError> {
+        Err(StoreError::unavailable("telling people")("no such topic"))
+    }
+}
+
+fn broken() -> MapEvent {
+    MapEvent::Break {
+        reason: QUOTED.into(),
+    }
+}
+
+fn warehouse() -> ConnectionName {
+    ConnectionName::new("warehouse").unwrap()
+}
+
+fn down() -> TargetError {
+    TargetError::Unavailable {
+        what: QUOTED.into(),
+        retry_after: None,
+    }
+}
+
+fn throttled() -> TargetError {
+    TargetError::Throttled {
+        what: QUOTED.into(),
+        retry_after: Some(Duration::from_secs(5)),
+    }
+}
+
+fn breaks(map: &MapName) -> AlertKind {
+    AlertKind::MapBroken(map.clone())
+}
+
+#[tokio::test]
+async fn people_are_told_of_a_map_each_time_it_breaks() {
+    let stage = Stage::new();
+    let (states, map) = (stage.states(stage.people()), map_name("customers"));
+    for event in [MapEvent::Start, broken(), broken()] {
+        states.transition(&map, event).await.unwrap();
+        stage.clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(stage.told().await, [breaks(&map)]);
+    for event in [MapEvent::Resume, broken()] {
+        states.transition(&map, event).await.unwrap();
+    }
+    assert_eq!(stage.told().await, [breaks(&map), breaks(&map)]);
+}
+
+#[tokio::test]
+async fn of_workers_that_break_a_map_at_once_one_tells() {
+    let stage = Stage::new();
+    let (states, map) = (stage.states(stage.people()), map_name("customers"));
+    let race = (0..8).map(|_| states.transition(&map, broken()));
+    for done in futures_util::future::join_all(race).await {
+        done.unwrap();
+    }
+    assert_eq!(stage.told().await, [breaks(&map)]);
+}
+
+#[tokio::test]
+async fn a_map_that_a_person_has_paused_is_no_news() {
+    let stage = Stage::new();
+    let (states, map) = (stage.states(stage.people()), map_name("customers"));
+    let reason = "maintenance".into();
+    let paused = states.transition(&map, MapEvent::Pause { reason });
+    paused.await.unwrap();
+    assert!(states.transition(&map, broken()).await.is_err());
+    assert_eq!(stage.told().await, []);
+}
+
+#[tokio::test]
+async fn people_are_told_of_an_outage_once_by_all_workers() {
+    let stage = Stage::new();
+    let workers = [
+        stage.breakers(stage.people()),
+        stage.breakers(stage.people()),
+    ];
+    let mut waited = Duration::ZERO;
+    for round in 0.. {
+        for worker in &workers {
+            let wait = worker.failed(&warehouse(), &down()).await.unwrap();
+            stage.clock.advance(wait);
+            waited += wait;
+        }
+        if round == 0 {
+            assert_eq!(stage.told().await, [], "it is not left alone yet");
+        }
+        if waited > QUIET * 2 {
+            break;
+        }
+    }
+    assert_eq!(stage.told().await, [AlertKind::BreakerOpen(warehouse())]);
+}
+
+#[tokio::test]
+async fn one_that_asks_to_be_called_less_often_is_not_down_until_it_is() {
+    let stage = Stage::new();
+    let breakers = stage.breakers(stage.people());
+    for _ in 0..5 {
+        breakers.failed(&warehouse(), &throttled()).await.unwrap();
+    }
+    assert!(breakers.is_open(&warehouse()).await.unwrap());
+    assert_eq!(stage.told().await, []);
+    breakers.failed(&warehouse(), &down()).await.unwrap();
+    assert_eq!(stage.told().await, [AlertKind::BreakerOpen(warehouse())]);
+}
+
+#[tokio::test]
+async fn that_nobody_can_be_told_stops_nothing() {
+    let stage = Stage::new();
+    let (states, map) = (stage.states(Arc::new(Mute)), map_name("customers"));
+    let (_, after) = states.transition(&map, broken()).await.unwrap();
+    assert_eq!(after.state, MapState::Broken);
+    let breakers = stage.breakers(Arc::new(Mute));
+    for _ in 0..3 {
+        breakers.failed(&warehouse(), &down()).await.unwrap();
+    }
+    assert!(matches!(
+        breakers.pass(&warehouse()).await.unwrap(),
+        Pass::Wait(_)
+    ));
+}
