@@ -1,17 +1,13 @@
 //! Checkpoints.
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as OnFailure;
 use futures_util::future::try_join_all;
 use ports::{CheckpointError, Checkpoints, Revision, StoreError, Stored};
 
 use super::{
     SHARDS, StateTable,
-    item::{
-        Item, Refused, delete_refused, get_text, key, number, put_refused, revision, text,
-        unavailable,
-    },
-    new_revision, shard,
+    item::{Item, Refused, delete_refused, get_text, key, number, revision, text, unavailable},
+    shard,
 };
 
 /// The partition of a checkpoint: by the first part of its key, which says what it is, and by
@@ -67,30 +63,10 @@ impl Checkpoints for StateTable {
         expected: Option<Revision>,
         value: String,
     ) -> Result<Revision, CheckpointError> {
-        let what = "writing a checkpoint";
-        let mine = Revision(new_revision());
         let mut item = key(partition(name), name);
-        item.insert("rev".into(), number(mine.0));
         item.insert("value".into(), text(value));
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .return_values_on_condition_check_failure(OnFailure::AllOld);
-        let put = match expected {
-            None => put.condition_expression("attribute_not_exists(pk)"),
-            Some(expected) => put
-                .condition_expression("rev = :expected")
-                .expression_attribute_values(":expected", number(expected.0)),
-        };
-        match put.send().await.map_err(|error| put_refused(what, error)) {
-            Ok(_) => Ok(mine),
-            // The answer to an attempt that succeeded was lost.
-            Err(Refused::Condition(Some(item))) if revision(&item) == mine => Ok(mine),
-            Err(Refused::Condition(_)) => Err(conflict(name)),
-            Err(Refused::Store(error)) => Err(error.into()),
-        }
+        let put = self.put_if("writing a checkpoint", item, expected).await?;
+        put.ok_or_else(|| conflict(name))
     }
 
     async fn delete(&self, name: &str, expected: Revision) -> Result<(), CheckpointError> {

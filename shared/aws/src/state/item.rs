@@ -3,10 +3,11 @@
 use aws_sdk_dynamodb::{
     error::SdkError,
     operation::{delete_item::DeleteItemError, put_item::PutItemError},
+    types::ReturnValuesOnConditionCheckFailure as OnFailure,
 };
 use ports::{Revision, StoreError};
 
-use super::StateTable;
+use super::{StateTable, new_revision};
 pub(super) use crate::dynamo::{Item, key, number, text, text_of as get_text, unavailable};
 use crate::dynamo::{Table, number_of};
 
@@ -69,6 +70,37 @@ impl StateTable {
             .await
             .map_err(unavailable(what))?;
         Ok(read.item)
+    }
+
+    /// Writes an item with a new revision, if it is still at `expected` (`None`: does not exist);
+    /// otherwise nothing is written and there is no revision.
+    pub(super) async fn put_if(
+        &self,
+        what: &'static str,
+        mut item: Item,
+        expected: Option<Revision>,
+    ) -> Result<Option<Revision>, StoreError> {
+        let mine = Revision(new_revision());
+        item.insert("rev".into(), number(mine.0));
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .return_values_on_condition_check_failure(OnFailure::AllOld);
+        let put = match expected {
+            None => put.condition_expression("attribute_not_exists(pk)"),
+            Some(expected) => put
+                .condition_expression("rev = :expected")
+                .expression_attribute_values(":expected", number(expected.0)),
+        };
+        match put.send().await.map_err(|error| put_refused(what, error)) {
+            Ok(_) => Ok(Some(mine)),
+            // The answer to an attempt that succeeded was lost.
+            Err(Refused::Condition(Some(item))) if revision(&item) == mine => Ok(Some(mine)),
+            Err(Refused::Condition(_)) => Ok(None),
+            Err(Refused::Store(error)) => Err(error),
+        }
     }
 
     /// The items of these keys that exist, in any order. A key may not come twice.

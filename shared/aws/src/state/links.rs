@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as OnFailure;
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use model::MapName;
 use ports::{Link, Links, Revision, StoreError, Stored};
@@ -11,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::{
     SHARDS, StateTable,
-    item::{Item, Refused, get_text, key, number, put_refused, revision, text, unavailable},
-    new_revision, shard,
+    item::{Item, get_text, key, revision, text, unavailable},
+    shard,
 };
 
 /// Writes under way at once.
@@ -61,37 +60,13 @@ impl StateTable {
         expected: Option<Revision>,
         link: &Link,
     ) -> Result<Option<Revision>, StoreError> {
-        let mine = Revision(new_revision());
         let link = serde_json::to_string(link).map_err(StoreError::corrupt("a link"))?;
         let mut item = key(partition(map, name), sort_key(name));
-        item.insert("rev".into(), number(mine.0));
         item.insert("link".into(), text(link));
         if name.len() > LONGEST {
             item.insert("name".into(), text(name));
         }
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .return_values_on_condition_check_failure(OnFailure::AllOld);
-        let put = match expected {
-            None => put.condition_expression("attribute_not_exists(pk)"),
-            Some(expected) => put
-                .condition_expression("rev = :expected")
-                .expression_attribute_values(":expected", number(expected.0)),
-        };
-        match put
-            .send()
-            .await
-            .map_err(|error| put_refused("writing a link", error))
-        {
-            Ok(_) => Ok(Some(mine)),
-            // The answer to an attempt that succeeded was lost.
-            Err(Refused::Condition(Some(item))) if revision(&item) == mine => Ok(Some(mine)),
-            Err(Refused::Condition(_)) => Ok(None),
-            Err(Refused::Store(error)) => Err(error),
-        }
+        self.put_if("writing a link", item, expected).await
     }
 
     /// Up to `limit` links of one shard.
