@@ -15,8 +15,7 @@ use runtime::{
 
 use crate::{
     Clients, DynamoFailures, DynamoLedger, Queues, S3Blobs, SecretsManager, SnsAlerts, StateTable,
-    Unusable,
-    connect, said::said,
+    Unusable, connect, said::said,
 };
 
 /// A function cannot begin.

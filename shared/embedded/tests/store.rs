@@ -181,7 +181,8 @@ async fn a_file_of_an_older_version_is_brought_up_to_date_with_all_that_is_in_it
     assert_eq!(first.unwrap(), [true]);
     let db = rusqlite::Connection::open(folder.path().join("syncline.db")).unwrap();
     db.execute_batch(
-        "DROP TABLE alerts; DROP INDEX failures_by_news; ALTER TABLE failures DROP COLUMN news;
+        "DROP TABLE alerts; ALTER TABLE packs DROP COLUMN attempt;
+         DROP INDEX failures_by_news; ALTER TABLE failures DROP COLUMN news;
          PRAGMA user_version = 1;",
     )
     .unwrap();
