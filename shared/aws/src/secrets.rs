@@ -18,6 +18,9 @@ use crate::said::said;
 /// How long a secret is kept: a rotated one works within this time. Half of what the port allows,
 /// for a caller may hold on to it for a while.
 const FRESH: Duration = Duration::from_secs(30);
+/// The same for those who notice. A map that is pulled every five minutes would pay more for
+/// reading its secret each time than for all else.
+const KEPT: Duration = Duration::from_hours(1);
 
 /// Reads `secret://crm-hook` from the secret whose name is a prefix of the deployment's and
 /// `crm-hook`, as text.
@@ -84,6 +87,34 @@ impl SecretsManager {
         }
     }
 
+    /// A secret that was read within `life`, or is read now.
+    async fn within(&self, name: &str, life: Duration) -> Result<Secret, SecretError> {
+        let slot = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(known.entry(name.to_owned()).or_default())
+        };
+        let wanted = self.clock.now();
+        let mut slot = slot.lock().await;
+        if let Some(known) = slot.as_ref() {
+            // A failure is shared only by those who were waiting when its call began.
+            let fresh = match &known.answer {
+                Ok(_) => self.clock.now() < known.asked + life,
+                Err(_) => wanted <= known.asked,
+            };
+            if fresh {
+                let answer = known.answer.clone();
+                return answer.map_err(|trouble| self.error(name, trouble));
+            }
+        }
+        let asked = self.clock.now();
+        let answer = self.read(&format!("{}{name}", self.prefix)).await;
+        *slot = Some(Known {
+            asked,
+            answer: answer.clone(),
+        });
+        answer.map_err(|trouble| self.error(name, trouble))
+    }
+
     fn error(&self, name: &str, trouble: Trouble) -> SecretError {
         let name = name.to_owned();
         match trouble {
@@ -106,30 +137,11 @@ impl SecretsManager {
 #[async_trait]
 impl Secrets for SecretsManager {
     async fn get(&self, name: &str) -> Result<Secret, SecretError> {
-        let slot = {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(known.entry(name.to_owned()).or_default())
-        };
-        let wanted = self.clock.now();
-        let mut slot = slot.lock().await;
-        if let Some(known) = slot.as_ref() {
-            // A failure is shared only by those who were waiting when its call began.
-            let fresh = match &known.answer {
-                Ok(_) => self.clock.now() < known.asked + FRESH,
-                Err(_) => wanted <= known.asked,
-            };
-            if fresh {
-                let answer = known.answer.clone();
-                return answer.map_err(|trouble| self.error(name, trouble));
-            }
-        }
-        let asked = self.clock.now();
-        let answer = self.read(&format!("{}{name}", self.prefix)).await;
-        *slot = Some(Known {
-            asked,
-            answer: answer.clone(),
-        });
-        answer.map_err(|trouble| self.error(name, trouble))
+        self.within(name, FRESH).await
+    }
+
+    async fn kept(&self, name: &str) -> Result<Secret, SecretError> {
+        self.within(name, KEPT).await
     }
 }
 

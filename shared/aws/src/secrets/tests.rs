@@ -71,6 +71,23 @@ async fn a_rotated_secret_works_within_a_minute() {
 }
 
 #[tokio::test]
+async fn who_notices_pays_once_an_hour_and_profits_from_others() {
+    let (secrets, clock, calls) = secrets().await;
+    let kept = async || secrets.kept("hook").await.unwrap().expose().to_owned();
+    for _ in 0..12 {
+        assert_eq!(kept().await, "1");
+        clock.advance(Duration::from_mins(5));
+    }
+    assert_eq!(kept().await, "2");
+    clock.advance(FRESH);
+    assert_eq!(kept().await, "2");
+    // Somebody whom it did not serve any more has it read anew, for all.
+    assert_eq!(secrets.get("hook").await.unwrap().expose(), "3");
+    assert_eq!(kept().await, "3");
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
 async fn all_who_want_a_secret_share_one_call() {
     let (secrets, _, calls) = secrets().await;
     let wanted = (0..50).map(|_| secrets.get("hook"));

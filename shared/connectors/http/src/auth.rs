@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use definition::{Auth, OAuth2, Text};
-use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
+use http::{HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION};
 use jiff::Timestamp;
 use oauth2::{
     AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, RequestTokenError, Scope,
@@ -31,6 +31,15 @@ pub struct Authorizer {
     clock: Arc<dyn Clock>,
     http: reqwest::Client,
     token: Mutex<Option<Token>>,
+}
+
+/// How old a secret may be.
+#[derive(Debug, Clone, Copy)]
+enum Age {
+    /// As it is now.
+    Now,
+    /// As it is kept.
+    Kept,
 }
 
 #[derive(Debug, Clone)]
@@ -81,45 +90,68 @@ impl Authorizer {
     pub async fn text(&self, text: &Text) -> Result<String, SourceError> {
         match text {
             Text::Plain(text) => Ok(text.clone()),
-            Text::Secret(name) => self.secret(name).await,
+            Text::Secret(name) => self.secret(name, Age::Now).await,
         }
     }
 
-    async fn secret(&self, name: &str) -> Result<String, SourceError> {
-        match self.secrets.get(name).await {
+    async fn secret(&self, name: &str, age: Age) -> Result<String, SourceError> {
+        let secret = match age {
+            Age::Now => self.secrets.get(name).await,
+            Age::Kept => self.secrets.kept(name).await,
+        };
+        match secret {
             Ok(secret) => Ok(secret.expose().to_owned()),
             Err(error @ SecretError::Unavailable { .. }) => Err(unavailable(error.to_string())),
             Err(error) => Err(refused(error.to_string())),
         }
     }
 
-    /// The header for the next request, if any is needed.
+    /// The header for the next request, if any is needed. Secrets in it may be an hour old: one
+    /// that was changed is found when the old one is refused.
     pub async fn header(&self) -> Result<Option<(HeaderName, HeaderValue)>, SourceError> {
+        self.header_of(Age::Kept).await
+    }
+
+    async fn header_of(&self, age: Age) -> Result<Option<(HeaderName, HeaderValue)>, SourceError> {
         let authorization = |text: String| Ok(Some((AUTHORIZATION, sensitive(&text)?)));
         match &self.auth {
             Auth::None => Ok(None),
             Auth::Basic { user, password } => {
-                let (user, password) = (self.text(user).await?, self.secret(password).await?);
+                let user = match user {
+                    Text::Plain(user) => user.clone(),
+                    Text::Secret(user) => self.secret(user, age).await?,
+                };
+                let password = self.secret(password, age).await?;
                 Ok(Some((AUTHORIZATION, basic(&user, &password)?)))
             }
             Auth::Bearer { token } => {
-                authorization(format!("Bearer {}", self.secret(token).await?))
+                authorization(format!("Bearer {}", self.secret(token, age).await?))
             }
             Auth::Header { name, value } => {
                 let name = HeaderName::from_bytes(name.as_bytes())
                     .map_err(|_| refused(format!("`{name}` is no name for a header")))?;
-                Ok(Some((name, sensitive(&self.secret(value).await?)?)))
+                Ok(Some((name, sensitive(&self.secret(value, age).await?)?)))
             }
             Auth::OAuth2(oauth2) => Ok(Some((AUTHORIZATION, self.bearer(oauth2).await?))),
         }
     }
 
-    /// Forgets the token that was refused, so that the next request asks for a new one. Says
-    /// whether there was one to forget.
-    pub async fn refuse(&self, refused: Option<&HeaderValue>) -> bool {
-        if !matches!(self.auth, Auth::OAuth2(_)) {
-            return false;
+    /// Says whether the next request will bring something else than what was refused with
+    /// `status`: a new token, or a secret that has been changed.
+    pub async fn refuse(&self, status: StatusCode, refused: Option<&HeaderValue>) -> bool {
+        match &self.auth {
+            Auth::None => false,
+            Auth::OAuth2(_) => status == StatusCode::UNAUTHORIZED && self.forget(refused).await,
+            // Where a secret that cannot be read now is the reason, the next request says so.
+            _ => match self.header_of(Age::Now).await {
+                Ok(header) => header.as_ref().map(|(_, value)| value) != refused,
+                Err(_) => false,
+            },
         }
+    }
+
+    /// Forgets the token that was refused, so that the next request asks for a new one.
+    async fn forget(&self, refused: Option<&HeaderValue>) -> bool {
         let mut token = self.token.lock().await;
         // Another worker may have a newer one already.
         if token.as_ref().map(|token| &token.header) == refused {
@@ -151,7 +183,9 @@ impl Authorizer {
             refused(format!("token_url `{at}` is no address: {error}"))
         };
         let client = BasicClient::new(ClientId::new(self.text(&oauth2.client).await?))
-            .set_client_secret(ClientSecret::new(self.secret(&oauth2.secret).await?))
+            .set_client_secret(ClientSecret::new(
+                self.secret(&oauth2.secret, Age::Now).await?,
+            ))
             .set_token_uri(TokenUrl::new(at.clone()).map_err(bad_url)?)
             .set_auth_type(AuthType::RequestBody);
         let mut request = client.exchange_client_credentials();

@@ -277,8 +277,11 @@ impl HttpClient {
         let header = self.auth.header().await.map_err(NoAnswer::NotSent)?;
         let answer = self.send_on(call, header.as_ref()).await?;
         let token = header.map(|(_, value)| value);
-        if answer.status == StatusCode::UNAUTHORIZED && self.auth.refuse(token.as_ref()).await {
-            // A token can be withdrawn before its end; a second refusal is final.
+        let status = answer.status;
+        let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
+        if refused && self.auth.refuse(status, token.as_ref()).await {
+            // A token can be withdrawn before its end, and a secret be changed; a second refusal
+            // is final.
             self.wait_again(call).await?;
             let header = self.auth.header().await.map_err(NoAnswer::NotSent)?;
             return self.send_on(call, header.as_ref()).await;

@@ -169,3 +169,55 @@ async fn a_token_of_many_megabytes_is_not_read_to_its_end() {
     assert!(matches!(error, SourceError::Garbled { .. }), "{error:?}");
     assert!(error.to_string().contains("1 MiB"), "{error}");
 }
+
+/// A secret that was changed since it was read last.
+#[derive(Debug)]
+struct Changed {
+    kept: Mutex<&'static str>,
+    asked: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Secrets for Changed {
+    async fn get(&self, _name: &str) -> Result<Secret, SecretError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        *self.kept.lock().unwrap() = "new";
+        self.kept("").await
+    }
+
+    async fn kept(&self, _name: &str) -> Result<Secret, SecretError> {
+        Ok(Secret::new((*self.kept.lock().unwrap()).into()))
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_read_anew_when_it_is_refused_and_only_then() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let secrets = Arc::new(Changed {
+        kept: Mutex::new("old"),
+        asked: AtomicUsize::new(0),
+    });
+    let authorizer = Authorizer::new(
+        Auth::Bearer { token: "s".into() },
+        Arc::clone(&secrets) as _,
+        Arc::new(ManualClock::default()),
+        reqwest::Client::new(),
+    );
+    let header = async || authorizer.header().await.unwrap().unwrap().1;
+    let old = header().await;
+    assert_eq!(old, "Bearer old");
+    assert_eq!(header().await, old);
+    assert_eq!(secrets.asked.load(Ordering::Relaxed), 0);
+    for status in [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN] {
+        assert!(
+            authorizer.refuse(status, Some(&old)).await,
+            "it is worth another attempt"
+        );
+        let new = header().await;
+        assert_eq!(new, "Bearer new");
+        assert!(
+            !authorizer.refuse(status, Some(&new)).await,
+            "the same again would be refused again"
+        );
+    }
+}
