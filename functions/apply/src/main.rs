@@ -25,6 +25,7 @@ async fn function() -> Result<(), Error> {
         clock: stack.clock(),
         folder: PathBuf::from("/tmp"),
     };
+    let outbox = stack.outbox(&definition);
     let systems = Arc::new(DefinedSystems::new(Arc::clone(&definition), around));
     let plans = DefinedPlans::new(
         Arc::clone(&definition),
@@ -35,7 +36,7 @@ async fn function() -> Result<(), Error> {
         definition,
         plans: Arc::new(plans),
         systems,
-        outbox: stack.outbox(),
+        outbox,
         parking: stack.parking(),
         states: stack.states().telling(stack.alerts()),
         breakers: stack.breakers().telling(stack.alerts()),

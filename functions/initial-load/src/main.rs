@@ -26,6 +26,7 @@ async fn function() -> Result<(), Error> {
         clock: stack.clock(),
         folder: PathBuf::from("/tmp"),
     };
+    let outbox = stack.outbox(&definition);
     let systems = Arc::new(DefinedSystems::new(Arc::clone(&definition), around));
     let plans = DefinedPlans::new(
         Arc::clone(&definition),
@@ -36,7 +37,7 @@ async fn function() -> Result<(), Error> {
         definition,
         plans: Arc::new(plans),
         systems,
-        outbox: stack.outbox(),
+        outbox,
         checkpoints: stack.checkpoints(),
         ledger: stack.ledger(),
         states: stack.states().telling(stack.alerts()),

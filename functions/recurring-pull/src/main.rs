@@ -26,10 +26,11 @@ async fn function() -> Result<(), Error> {
         clock: stack.clock(),
         folder: PathBuf::from("/tmp"),
     };
+    let outbox = stack.outbox(&definition);
     let pull = &RecurringPull {
         systems: Arc::new(DefinedSystems::new(Arc::clone(&definition), around)),
         definition,
-        outbox: stack.outbox(),
+        outbox,
         checkpoints: stack.checkpoints(),
         states: stack.states().telling(stack.alerts()),
         clock: stack.clock(),

@@ -23,14 +23,14 @@ async fn function() -> Result<(), Error> {
     let definition = stack.definition()?;
     stack.ready(&NEEDS, &definition).await?;
     let retry = &Retry {
-        definition,
         failures: stack.failures(),
-        outbox: stack.outbox(),
+        outbox: stack.outbox(&definition),
         parking: stack.parking(),
         states: stack.states(),
         ledger: stack.ledger(),
         clock: stack.clock(),
         keep: KEEP,
+        definition,
     };
     let (queues, clock) = (&stack.queues(), stack.clock());
     serve(clock.as_ref(), |trigger, _| async move {

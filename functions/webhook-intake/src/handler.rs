@@ -26,8 +26,8 @@ pub enum Remember {
     /// Every delivery.
     Always,
     /// Only those that could do harm when they come once more: deletions, which may have no
-    /// version, changes for a target that cannot compare versions, and those of a source that
-    /// cannot be asked how a record without a version is now. In all others nothing new is found.
+    /// version, and changes of a source that cannot be asked how a record without a version is
+    /// now. In all others nothing new is found.
     WhereNeeded,
 }
 
@@ -115,8 +115,9 @@ impl WebhookIntake {
                 }
             }
             let received = u64::try_from(accepted - before).unwrap_or(u64::MAX);
-            self.metrics.received(now, &map.name, received);
+            self.metrics.gather_received(&map.name, received);
         }
+        self.metrics.write_gathered(now);
         ports::crash_point("intake.queued");
         let body =
             serde_json::json!({ "accepted": accepted, "duplicates": duplicates, "trace": trace });
@@ -192,7 +193,6 @@ impl WebhookIntake {
     fn remembers(&self, map: &Map, changes: &[Change]) -> bool {
         let kind = |name| self.definition.connections.get(name).map(|one| one.kind);
         self.remember == Remember::Always
-            || !kind(&map.to.connection).is_some_and(ConnectionKind::compares)
             || !kind(&map.from.connection).is_some_and(ConnectionKind::fetches)
             || changes.iter().any(|change| change.op == Op::Delete)
     }

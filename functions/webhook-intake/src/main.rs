@@ -15,12 +15,12 @@ async fn function() -> Result<(), Error> {
     let definition = stack.definition()?;
     stack.ready(&NEEDS, &definition).await?;
     let intake = WebhookIntake {
-        definition,
-        outbox: stack.outbox(),
+        outbox: stack.outbox(&definition),
         secrets: stack.secrets(),
         clock: stack.clock(),
         remember: Remember::WhereNeeded,
         metrics: stack.metrics(),
+        definition,
     };
     let clock = stack.clock();
     let intake = &Arc::new(intake);

@@ -202,10 +202,11 @@ impl Stack {
         Arc::clone(&self.queues)
     }
 
-    /// What is sent.
+    /// What is sent on behalf of the maps of `definition`.
     #[must_use]
-    pub fn outbox(&self) -> Outbox {
-        Outbox::new(self.queues(), Arc::clone(&self.blobs) as Arc<dyn Blobs>)
+    pub fn outbox(&self, definition: &Definition) -> Outbox {
+        let blobs = Arc::clone(&self.blobs) as Arc<dyn Blobs>;
+        Outbox::new(self.queues(), blobs).shared_by(definition.maps.len())
     }
 
     /// Packs of paused maps.

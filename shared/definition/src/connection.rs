@@ -83,12 +83,6 @@ impl ConnectionKind {
         matches!(self, Self::Http | Self::Postgres | Self::Sqlite)
     }
 
-    /// Whether it compares versions itself when it is written to.
-    #[must_use]
-    pub fn compares(self) -> bool {
-        matches!(self, Self::Postgres | Self::Sqlite)
-    }
-
     /// Whether one record of any of its streams can be read again by its key.
     #[must_use]
     pub fn fetches(self) -> bool {

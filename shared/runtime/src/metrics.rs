@@ -7,8 +7,10 @@
 //! [emf]: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -22,6 +24,9 @@ use crate::{
 
 /// Whether each map has metrics of its own.
 pub const METRICS_PER_MAP: &str = "SYNCLINE_METRICS_PER_MAP";
+
+/// How long what is received again and again is gathered before it is written.
+const GATHER: Duration = Duration::from_secs(10);
 
 const NAMESPACE: &str = "Syncline";
 const STACK: &str = "Stack";
@@ -47,7 +52,27 @@ pub struct Metrics(Option<Arc<Sink>>);
 struct Sink {
     stack: String,
     per_map: bool,
+    gathered: Mutex<Gathered>,
     out: Mutex<Box<dyn io::Write + Send>>,
+}
+
+/// What was received and is not written yet.
+#[derive(Default)]
+struct Gathered {
+    written: Option<Timestamp>,
+    counts: BTreeMap<MapName, u64>,
+}
+
+impl Gathered {
+    /// Takes out what there is, if it is time.
+    fn take(&mut self, at: Timestamp) -> BTreeMap<MapName, u64> {
+        let early = self.written.is_some_and(|written| at < written + GATHER);
+        if early || self.counts.is_empty() {
+            return BTreeMap::new();
+        }
+        self.written = Some(at);
+        std::mem::take(&mut self.counts)
+    }
 }
 
 impl fmt::Debug for Sink {
@@ -80,6 +105,7 @@ impl Metrics {
         Self(Some(Arc::new(Sink {
             stack: stack.to_owned(),
             per_map,
+            gathered: Mutex::default(),
             out: Mutex::new(Box::new(out)),
         })))
     }
@@ -118,6 +144,26 @@ impl Metrics {
         self.record(at, map, &received);
     }
 
+    /// Counts changes of a map that a queue has taken, where they come one by one: a line for each
+    /// would cost a quarter of what sending it costs. [`Metrics::write_gathered`] writes them.
+    pub fn gather_received(&self, map: &MapName, count: u64) {
+        let Some(sink) = &self.0 else { return };
+        if count > 0 {
+            *sink.gathered().counts.entry(map.clone()).or_default() += count;
+        }
+    }
+
+    /// Writes what was gathered: at once what comes after a pause, and what follows within ten
+    /// seconds with the first that comes after them. A process that ends takes with it what it
+    /// has not written, the counts of its last ten seconds of work at most.
+    pub fn write_gathered(&self, at: Timestamp) {
+        let Some(sink) = &self.0 else { return };
+        let due = sink.gathered().take(at);
+        for (map, count) in due {
+            self.received(at, &map, count);
+        }
+    }
+
     /// Writes that recurring-pull lives, whether anything was due or not.
     pub fn pull_heartbeat(&self, at: Timestamp) {
         if let Some(sink) = &self.0 {
@@ -127,6 +173,10 @@ impl Metrics {
 }
 
 impl Sink {
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write(&self, at: Timestamp, map: Option<&MapName>, readings: &[Reading<'_>]) {
         if readings.is_empty() {
             return;

@@ -38,13 +38,35 @@ const LONGEST_DELAY: Duration = Duration::from_mins(15);
 pub struct Outbox {
     queue: Arc<dyn Queue>,
     blobs: Arc<dyn Blobs>,
+    /// Whether a message says of which map it is.
+    shared: bool,
 }
 
 impl Outbox {
-    /// An outbox over a queue and a blob storage.
+    /// An outbox over a queue and a blob storage. Messages say of which map they are, so that
+    /// the queue can give each map its share.
     #[must_use]
     pub fn new(queue: Arc<dyn Queue>, blobs: Arc<dyn Blobs>) -> Self {
-        Self { queue, blobs }
+        Self {
+            queue,
+            blobs,
+            shared: true,
+        }
+    }
+
+    /// The same for queues that so many maps share. One alone has them to itself: its messages
+    /// do not say of which map they are, because a queue may want to be paid for looking.
+    #[must_use]
+    pub fn shared_by(self, maps: usize) -> Self {
+        Self {
+            shared: maps > 1,
+            ..self
+        }
+    }
+
+    /// What the queue shares its messages out by.
+    fn group(&self, map: &MapName) -> Option<MapName> {
+        self.shared.then(|| map.clone())
     }
 
     /// The queue below, for visibility.
@@ -101,7 +123,7 @@ impl Outbox {
         });
         let trace = head.trace.map(|trace| TraceParent::of_pack(trace, head.id));
         Ok(Outgoing {
-            group: Some(head.map),
+            group: self.group(&head.map),
             pack: entry,
             dedupe,
             trace,
@@ -123,7 +145,7 @@ impl Outbox {
         let body = serde_json::to_string(message).map_err(StoreError::corrupt("a message"))?;
         let body = self.claim(message_blob(name), body).await?;
         let message = Outgoing {
-            group: map.cloned(),
+            group: map.and_then(|map| self.group(map)),
             delay: delay.min(LONGEST_DELAY),
             ..Outgoing::new(body)
         };
@@ -144,7 +166,7 @@ impl Outbox {
             let body = serde_json::to_string(report).map_err(StoreError::corrupt("a report"))?;
             let body = self.claim(message_blob(name), body).await?;
             messages.push(Outgoing {
-                group: Some(map.clone()),
+                group: self.group(map),
                 ..Outgoing::new(body)
             });
         }

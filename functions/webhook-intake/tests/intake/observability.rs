@@ -1,5 +1,7 @@
 //! What intake says of its work, and what it keeps to itself.
 
+use std::time::Duration;
+
 use model::TraceParent;
 use ports::testing::Captured;
 use runtime::{Metrics, json_lines};
@@ -37,16 +39,56 @@ async fn what_is_queued_is_counted_once_for_each_map() {
         intake.says(&wrong).await,
         refused(401, "signature-mismatch")
     );
+    assert_eq!(counted(&metrics), [("map0".into(), 3), ("map1".into(), 3)]);
+}
+
+/// The maps and counts of all lines, in order.
+fn counted(metrics: &Captured) -> Vec<(String, u64)> {
     let text = metrics.text();
     let lines = text.lines().map(|line| {
         let line: Value = serde_json::from_str(line).unwrap();
-        (line["Map"].clone(), line["received"].clone())
+        let map = line["Map"].as_str().unwrap().to_owned();
+        (map, line["received"].as_u64().unwrap())
     });
-    let lines: Vec<_> = lines.collect();
+    lines.collect()
+}
+
+#[tokio::test]
+async fn many_webhooks_are_counted_in_few_lines_and_none_is_forgotten() {
+    const EACH: Duration = Duration::from_millis(50);
+    let shared = NAMED.replace("scheme:", "endpoint: crm, scheme:");
+    let mut intake = Intake::new(&[&shared, NAMED], &[("s", Some("k"))]);
+    let metrics = measured(&mut intake);
+    let sent = |at: u64| {
+        // The second map has one webhook, amid those of the other.
+        let endpoint = if at == 30 { "map1" } else { "crm" };
+        genuine(endpoint, r#"{"id":"a"}"#).header("x-id", &format!("d{at}"))
+    };
+    for at in 0..1_000 {
+        intake.clock.advance(EACH);
+        assert_eq!(intake.says(&sent(at)).await, taken());
+    }
+    let busy = counted(&metrics);
+    // 50 seconds, a line at the beginning, and two at one of the others.
+    assert!((5..=7).contains(&busy.len()), "{busy:?}");
     assert_eq!(
-        lines,
-        [(json!("map0"), json!(3)), (json!("map1"), json!(3))]
+        busy[0],
+        ("map0".into(), 1),
+        "what comes after a pause is told at once"
     );
+    let ten_seconds = 10_000 / 50;
+    assert!(
+        busy.iter().all(|(_, count)| *count <= ten_seconds),
+        "{busy:?}"
+    );
+    intake.clock.advance(Duration::from_secs(10));
+    assert_eq!(intake.says(&sent(1_000)).await, taken());
+    let all = counted(&metrics);
+    let of = |map: &str| -> u64 {
+        let lines = all.iter().filter(|(name, _)| name == map);
+        lines.map(|(_, count)| count).sum()
+    };
+    assert_eq!((of("map0"), of("map1")), (1_000, 1));
 }
 
 #[tokio::test]

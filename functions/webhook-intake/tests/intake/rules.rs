@@ -96,7 +96,8 @@ async fn a_copy_that_does_no_harm_need_not_be_remembered() {
         (Odata, Sqlite, "changed", false),
         (Postgres, Postgres, "changed", false),
         (Odata, Sqlite, "deleted", true),
-        (Odata, Http, "changed", true),
+        (Odata, Http, "changed", false),
+        (Odata, Http, "deleted", true),
         (Rest, Sqlite, "changed", true),
     ] {
         let mut definition = definition(&[&webhook]);
@@ -115,6 +116,20 @@ async fn a_copy_that_does_no_harm_need_not_be_remembered() {
                 "{from:?} to {to:?}, {what}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_message_says_of_which_map_it_is_only_where_several_share_the_queue() {
+    let mut intake = open();
+    for (maps, group) in [(1, None), (2, Some("map0")), (50, Some("map0"))] {
+        let outbox = intake.function.outbox.clone();
+        intake.function.outbox = outbox.shared_by(maps);
+        let request = genuine("map0", r#"{"id":"a1"}"#);
+        assert_eq!(intake.says(&request).await, taken());
+        let sent = intake.queue.sent();
+        let last = sent.last().unwrap().group.as_ref();
+        assert_eq!(last.map(|map| map.as_str()), group, "{maps}");
     }
 }
 

@@ -63,11 +63,12 @@ pub(super) mod stack {
                 Arc::clone(&systems),
                 stack.checkpoints(),
             );
+            let outbox = stack.outbox(&definition);
             let operations = Operations {
                 definition,
                 plans: Arc::new(plans),
                 systems,
-                outbox: stack.outbox(),
+                outbox,
                 parking: stack.parking(),
                 checkpoints: stack.checkpoints(),
                 ledger: stack.ledger(),
