@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{AppName, BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_sqs::config::{HttpClient, RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::{
     Builder,
@@ -49,6 +49,17 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 /// Attempts of a call.
 const ATTEMPTS: u32 = 4;
 
+/// The variable in which Lambda tells a function its name.
+const FUNCTION: &str = "AWS_LAMBDA_FUNCTION_NAME";
+
+/// Who makes the calls: the function by its name, or the command. It stands in the user agent of
+/// every call, and so in CloudTrail.
+fn caller() -> Option<AppName> {
+    let name = runtime::env::optional(FUNCTION);
+    // Names of functions have only characters that are allowed here.
+    AppName::new(name.unwrap_or_else(|| "syncline".to_owned())).ok()
+}
+
 /// Reads region, credentials and endpoint from where the AWS tools look for them, and makes the
 /// clients.
 pub async fn connect() -> Clients {
@@ -62,10 +73,12 @@ pub async fn connect() -> Clients {
     let config = aws_config::defaults(BehaviorVersion::latest())
         .http_client(Pool(http))
         .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-        .load()
-        .await;
-    Clients::new(&config)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
+    let config = match caller() {
+        Some(caller) => config.app_name(caller),
+        None => config,
+    };
+    Clients::new(&config.load().await)
 }
 
 impl Clients {

@@ -23,7 +23,13 @@ struct Other {
 
 const CRASH: &str = "shared/ports/src/crash.rs";
 
-const OTHERS: [Other; 6] = [
+const OTHERS: [Other; 7] = [
+    Other {
+        name: "AWS_LAMBDA_FUNCTION_NAME",
+        file: "shared/aws/src/client.rs",
+        set: false,
+        why: "Lambda sets it",
+    },
     Other {
         name: "SYNCLINE_METRICS_PER_MAP",
         file: "shared/runtime/src/metrics.rs",

@@ -79,7 +79,13 @@ const LOOKS: Use = of(
 /// The same of those that need the bucket for more than what is too large for a queue.
 const LOOKS_AT_BUCKET: Use = of_blobs("ready", MESSAGES, &["blobs.rs S3Blobs::may_write"]);
 
-const SECRETS: Use = of("secrets", &["secrets.rs SecretsManager::get"]);
+const SECRETS: Use = of(
+    "secrets",
+    &[
+        "secrets.rs SecretsManager::get",
+        "secrets.rs SecretsManager::kept",
+    ],
+);
 const ALERTS: Use = of("alerts", &["alerts.rs SnsAlerts::raise"]);
 const MESSAGES: &str = "message/";
 const PARKED: &str = "parked/";
