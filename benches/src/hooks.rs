@@ -69,8 +69,8 @@ pub(crate) async fn get(service: &str, path: &str) -> io::Result<()> {
     answer.map_err(io::Error::other).map(|_| ())
 }
 
-/// A signed request for the customer with this number.
-fn request(to: SocketAddr, number: u64) -> io::Result<Request<Full<Bytes>>> {
+/// A signed request to `host` for the customer with this number.
+pub(crate) fn request(host: &str, number: u64) -> io::Result<Request<Full<Bytes>>> {
     let mut body = String::new();
     let first = usize::try_from(number).unwrap_or(0);
     if let Some(customer) = Customers::new(first, number).next() {
@@ -87,7 +87,7 @@ fn request(to: SocketAddr, number: u64) -> io::Result<Request<Full<Bytes>>> {
     mac.update(format!("{id}.{time}.{body}").as_bytes());
     let signature = STANDARD.encode(mac.finalize().into_bytes());
     Request::post("/hooks/crm")
-        .header("host", to.to_string())
+        .header("host", host)
         .header("content-type", "application/json")
         .header("webhook-id", id)
         .header("webhook-timestamp", time.to_string())
@@ -98,7 +98,7 @@ fn request(to: SocketAddr, number: u64) -> io::Result<Request<Full<Bytes>>> {
 
 async fn post(sender: &mut Sender, to: SocketAddr, number: u64) -> io::Result<()> {
     let answer = sender
-        .send_request(request(to, number)?)
+        .send_request(request(&to.to_string(), number)?)
         .await
         .map_err(io::Error::other)?;
     let status = answer.status();

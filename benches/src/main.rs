@@ -1,6 +1,7 @@
 //! Measures Syncline beside what the databases themselves need. `benches/run` calls it.
 
 mod cold;
+mod cost;
 mod data;
 mod hooks;
 mod idle;
@@ -37,6 +38,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Count what AWS would charge; `benches/cost` makes everything ready for it
+    Cost(cost::Cost),
     /// Serve customers over OData; the bench starts this itself
     Serve {
         /// How many
@@ -75,6 +78,7 @@ async fn main() -> io::Result<()> {
             columns();
             return cold::measure(functions).await;
         }
+        Some(What::Cost(cost)) => return cost::measure(cost).await,
         None => {}
     }
     let wanted = |name: &str| name.contains(&arguments.only);

@@ -1,6 +1,7 @@
 //! What a process costs.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::Path,
     process::{Child, Command, Stdio},
@@ -62,6 +63,21 @@ fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after) = stat.rsplit_once(')')?;
     after.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Processor time of the processes that run a Lambda function, by their numbers.
+pub(crate) fn cpu_of_functions(name: &str) -> BTreeMap<u32, f64> {
+    let variable = format!("AWS_LAMBDA_FUNCTION_NAME={name}");
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let runs = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut variables = environment.split(|byte| *byte == 0);
+        variables.any(|one| one == variable.as_bytes())
+    };
+    pids.filter(runs)
+        .map(|pid| (pid, process_cpu(pid)))
+        .collect()
 }
 
 /// Processor time of a server: its first process, and all that it has started.
