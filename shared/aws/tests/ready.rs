@@ -31,6 +31,7 @@ const ALL: Needs = Needs {
     failures: true,
     blobs: true,
     secrets: SecretsOf::Connections,
+    alerts: false,
 };
 
 const DEFINITION: &str = "
@@ -115,6 +116,7 @@ async fn deployed() -> Deployed {
         failures_table: format!("{name}-failures"),
         bucket: name.clone(),
         secrets_prefix: format!("{name}/"),
+        alert_topic: String::new(),
         queues,
         definition: PathBuf::new(),
     };
@@ -196,6 +198,7 @@ async fn only_what_is_needed_is_asked() {
         failures: false,
         blobs: false,
         secrets: SecretsOf::Webhooks,
+        alerts: false,
     };
     assert_eq!(deployed.look(&little).await, (None, String::new()));
     let mut asked = deployed.between.asked.lock().unwrap().clone();
