@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
 }
 
 async fn function() -> Result<(), Error> {
-    let stack = aws::Stack::of_function(&NEEDS).await?;
+    let stack = aws::Stack::of_function(&NEEDS)?;
     let definition = stack.definition()?;
     stack.ready(&NEEDS, &definition).await?;
     let around = Surroundings {

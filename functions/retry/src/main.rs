@@ -19,7 +19,7 @@ async fn main() -> ExitCode {
 }
 
 async fn function() -> Result<(), Error> {
-    let stack = &Stack::of_function(&NEEDS).await?;
+    let stack = &Stack::of_function(&NEEDS)?;
     let definition = stack.definition()?;
     stack.ready(&NEEDS, &definition).await?;
     let retry = &Retry {

@@ -2,13 +2,20 @@
 
 use std::time::Duration;
 
-use aws_config::{AppName, BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
-use aws_sdk_sqs::config::{HttpClient, RuntimeComponents, SharedHttpClient};
+use aws_config::{
+    AppName, BehaviorVersion, Region, SdkConfig,
+    environment::EnvironmentVariableCredentialsProvider, retry::RetryConfig,
+    timeout::TimeoutConfig,
+};
+use aws_sdk_sqs::config::{
+    HttpClient, RuntimeComponents, SharedCredentialsProvider, SharedHttpClient,
+};
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider, rustls_provider::CryptoMode},
 };
 use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
+use runtime::env::{EnvError, optional, parsed, required};
 
 /// Clients of all services, over one pool of connections.
 #[derive(Debug, Clone)]
@@ -55,25 +62,34 @@ const FUNCTION: &str = "AWS_LAMBDA_FUNCTION_NAME";
 /// Who makes the calls: the function by its name, or the command. It stands in the user agent of
 /// every call, and so in CloudTrail.
 fn caller() -> Option<AppName> {
-    let name = runtime::env::optional(FUNCTION);
+    let name = optional(FUNCTION);
     // Names of functions have only characters that are allowed here.
     AppName::new(name.unwrap_or_else(|| "syncline".to_owned())).ok()
+}
+
+fn pool() -> Pool {
+    let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
+    Pool(http.build_https())
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_attempt_timeout(ATTEMPT)
+        .build()
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(ATTEMPTS)
 }
 
 /// Reads region, credentials and endpoint from where the AWS tools look for them, and makes the
 /// clients.
 pub async fn connect() -> Clients {
-    let http = Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
-        .operation_attempt_timeout(ATTEMPT)
-        .build();
     let config = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(Pool(http))
-        .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
+        .http_client(pool())
+        .timeout_config(timeouts())
+        .retry_config(retries());
     let config = match caller() {
         Some(caller) => config.app_name(caller),
         None => config,
@@ -81,21 +97,50 @@ pub async fn connect() -> Clients {
     Clients::new(&config.load().await)
 }
 
+/// The same for a function, to which AWS tells all of it in its environment: nothing else is looked
+/// at, nor linked.
+pub(crate) fn connect_function() -> Result<Clients, EnvError> {
+    let credentials = EnvironmentVariableCredentialsProvider::new();
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(required("AWS_REGION")?))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .use_fips(parsed("AWS_USE_FIPS_ENDPOINT", false)?)
+        .use_dual_stack(parsed("AWS_USE_DUALSTACK_ENDPOINT", false)?)
+        .http_client(pool())
+        .timeout_config(timeouts())
+        .retry_config(retries());
+    config.set_app_name(caller());
+    config.set_endpoint_url(optional("AWS_ENDPOINT_URL"));
+    Ok(Clients::new(&config.build()))
+}
+
+/// The configuration for one service, which has an address of its own in a private network, or
+/// where calls are looked at on their way.
+fn of_service(config: &SdkConfig, service: &str) -> SdkConfig {
+    match optional(&format!("AWS_ENDPOINT_URL_{service}")) {
+        Some(url) => config.to_builder().endpoint_url(url).build(),
+        None => config.clone(),
+    }
+}
+
 impl Clients {
     /// The clients of a configuration.
     #[must_use]
     pub fn new(config: &SdkConfig) -> Self {
+        let to = |service| of_service(config, service);
+        let s3 = to("S3");
         // Only AWS itself has a host name for every bucket.
-        let elsewhere = config.endpoint_url().is_some();
-        let s3 = aws_sdk_s3::config::Builder::from(config)
+        let elsewhere = s3.endpoint_url().is_some();
+        let s3 = aws_sdk_s3::config::Builder::from(&s3)
             .force_path_style(elsewhere)
             .build();
         Self {
-            sqs: aws_sdk_sqs::Client::new(config),
-            dynamodb: aws_sdk_dynamodb::Client::new(config),
+            sqs: aws_sdk_sqs::Client::new(&to("SQS")),
+            dynamodb: aws_sdk_dynamodb::Client::new(&to("DYNAMODB")),
             s3: aws_sdk_s3::Client::from_conf(s3),
-            secrets: aws_sdk_secretsmanager::Client::new(config),
-            sns: aws_sdk_sns::Client::new(config),
+            secrets: aws_sdk_secretsmanager::Client::new(&to("SECRETS_MANAGER")),
+            sns: aws_sdk_sns::Client::new(&to("SNS")),
         }
     }
 }

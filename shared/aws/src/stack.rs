@@ -15,7 +15,7 @@ use runtime::{
 
 use crate::{
     Clients, DynamoFailures, DynamoLedger, Queues, S3Blobs, SecretsManager, SnsAlerts, StateTable,
-    Unusable, connect, said::said,
+    Unusable, client::connect_function, connect, said::said,
 };
 
 /// A function cannot begin.
@@ -88,7 +88,7 @@ pub struct Stack {
 
 impl Stack {
     /// The deployment that this function belongs to; logs begin with it.
-    pub async fn of_function(needs: &Needs) -> Result<Self, StackError> {
+    pub fn of_function(needs: &Needs) -> Result<Self, StackError> {
         runtime::init_tracing(LogFormat::Json, "info");
         let environment = needs.read()?;
         let metrics = Metrics::of_function(&environment.stack)?;
@@ -96,7 +96,7 @@ impl Stack {
         Ok(Self {
             metrics,
             traces,
-            ..Self::new(environment, connect().await)
+            ..Self::new(environment, connect_function()?)
         })
     }
 

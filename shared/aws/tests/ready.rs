@@ -227,7 +227,7 @@ async fn what_is_not_there_is_named_in_one_line() {
             },
             &[
                 "queue `live` (http://q/1/nowhere)",
-                "QueueDoesNotExist",
+                "NonExistentQueue",
                 "sqs:SendMessage",
             ],
         ),
@@ -244,7 +244,7 @@ async fn what_is_not_there_is_named_in_one_line() {
             },
             &[
                 "queue `dead`",
-                "QueueDoesNotExist",
+                "NonExistentQueue",
                 "sqs:ChangeMessageVisibility",
             ],
         ),

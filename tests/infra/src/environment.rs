@@ -21,12 +21,13 @@ struct Other {
     why: &'static str,
 }
 
+const CLIENT: &str = "shared/aws/src/client.rs";
 const CRASH: &str = "shared/ports/src/crash.rs";
 
-const OTHERS: [Other; 7] = [
+const OTHERS: [Other; 11] = [
     Other {
         name: "AWS_LAMBDA_FUNCTION_NAME",
-        file: "shared/aws/src/client.rs",
+        file: CLIENT,
         set: false,
         why: "Lambda sets it",
     },
@@ -47,6 +48,30 @@ const OTHERS: [Other; 7] = [
         file: "shared/runtime/src/telemetry.rs",
         set: true,
         why: "how much is logged is a parameter of the stack",
+    },
+    Other {
+        name: "AWS_REGION",
+        file: CLIENT,
+        set: false,
+        why: "AWS sets it for every function",
+    },
+    Other {
+        name: "AWS_ENDPOINT_URL",
+        file: CLIENT,
+        set: false,
+        why: "emulators set it",
+    },
+    Other {
+        name: "AWS_USE_FIPS_ENDPOINT",
+        file: CLIENT,
+        set: false,
+        why: "it is for those who have to, and set it for the function",
+    },
+    Other {
+        name: "AWS_USE_DUALSTACK_ENDPOINT",
+        file: CLIENT,
+        set: false,
+        why: "the same",
     },
     Other {
         name: "NO_COLOR",
