@@ -8,8 +8,8 @@ import { SQSClient, SendMessageCommand } from "@aws-sdk/client-sqs";
 const { AWS_LAMBDA_RUNTIME_API, HOOK_SECRET, SYNCLINE_QUEUE_LIVE } = process.env;
 const [host, port] = AWS_LAMBDA_RUNTIME_API.split(":");
 const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-// The stub knows no MD5.
-const sqs = new SQSClient({ md5: false });
+// The stub knows no MD5, and is not where the queue says that it is.
+const sqs = new SQSClient({ md5: false, useQueueUrlAsEndpoint: false });
 
 function call(method, path, body) {
   return new Promise((resolve, reject) => {

@@ -35,8 +35,8 @@ pub(crate) struct RuntimeApi {
     seen: mpsc::Receiver<(Instant, Did)>,
 }
 
-/// How long an event may take, in milliseconds from its beginning.
-const DEADLINE: u64 = 60_000;
+/// When an event has to be done, in milliseconds of Unix time: never, as far as a bench goes.
+const DEADLINE: &str = "4102444800000";
 
 type Seen = Arc<Mutex<mpsc::Sender<(Instant, Did)>>>;
 
@@ -96,15 +96,13 @@ async fn next(State(seen): State<Seen>) -> Response {
     let Ok(event) = event.await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0));
     let headers = [
         ("content-type", "application/json".to_owned()),
         (
             "lambda-runtime-aws-request-id",
             "8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned(),
         ),
-        ("lambda-runtime-deadline-ms", (now + DEADLINE).to_string()),
+        ("lambda-runtime-deadline-ms", DEADLINE.to_owned()),
         (
             "lambda-runtime-invoked-function-arn",
             "arn:aws:lambda:eu-west-1:123456789012:function:bench".to_owned(),

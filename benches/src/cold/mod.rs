@@ -33,9 +33,9 @@ pub(crate) struct Arguments {
     /// Python with boto3, to compare with
     #[arg(long)]
     python: Option<PathBuf>,
-    /// Compare with Node.js
+    /// Node.js, to compare with
     #[arg(long)]
-    node: bool,
+    node: Option<PathBuf>,
     /// Folder with `webhook.py`, and `webhook.mjs` beside its `node_modules`
     #[arg(long)]
     peers: PathBuf,
@@ -173,8 +173,8 @@ fn peers(arguments: &Arguments) -> Vec<(&'static str, Vec<PathBuf>)> {
         let words = vec![python.clone(), arguments.peers.join("webhook.py")];
         all.push(("the work of webhook-intake in Python, with boto3", words));
     }
-    if arguments.node {
-        let words = vec![PathBuf::from("node"), arguments.peers.join("webhook.mjs")];
+    if let Some(node) = &arguments.node {
+        let words = vec![node.clone(), arguments.peers.join("webhook.mjs")];
         all.push((
             "the work of webhook-intake in Node.js, with @aws-sdk/client-sqs",
             words,
@@ -209,8 +209,7 @@ fn size(folder: &Path, most: f64) -> io::Result<()> {
 /// A program with the environment that all have.
 fn command(program: &Path, services: &str) -> Command {
     let mut command = Command::new(program);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    command.env_clear().env("PATH", path).envs([
+    command.env_clear().envs([
         ("AWS_ENDPOINT_URL", services),
         ("AWS_REGION", "eu-west-1"),
         ("AWS_DEFAULT_REGION", "eu-west-1"),
@@ -256,7 +255,8 @@ fn other(words: &[PathBuf], services: &str) -> Command {
         .split_first()
         .map_or((Path::new(""), &[][..]), |(one, rest)| (one, rest));
     let mut command = command(program, services);
-    command.args(rest).env("HOOK_SECRET", HOOK_SECRET);
+    let no_advice = ("AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED", "true");
+    command.args(rest).envs([("HOOK_SECRET", HOOK_SECRET), no_advice]);
     command
 }
 

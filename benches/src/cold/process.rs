@@ -32,7 +32,7 @@ pub(crate) struct Waiting {
 }
 
 /// Longest that a process has for one step.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn spent(process: &Running, at: Instant) -> io::Result<Spent> {
     let pid = Pid::from_raw(process.id().cast_signed());
