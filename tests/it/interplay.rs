@@ -32,6 +32,7 @@ async fn a_load_that_an_expired_link_asks_for_is_not_forgotten_when_its_map_is_p
     crm.expire_deltas();
     let (home, orders) = (&deployment.home, name("orders"));
     let pull = job(&model::PullJob::Pull {
+        asked: None,
         wanted: false,
         map: orders.clone(),
     });
@@ -239,6 +240,7 @@ async fn a_pull_whose_time_is_up_goes_on_in_another_invocation() {
     }
     let pages = crm.pages_served(Set::Orders);
     let pull = job(&model::PullJob::Pull {
+        asked: None,
         wanted: true,
         map: name("orders"),
     });
@@ -291,6 +293,7 @@ async fn a_pull_that_ends_an_older_one_is_followed_by_one_of_its_own() {
         crm.write(Set::Orders, &key, &json!({ "Status": "changed" }));
     }
     let pull = job(&model::PullJob::Pull {
+        asked: None,
         wanted: false,
         map: name("orders"),
     });

@@ -135,6 +135,7 @@ impl InitialLoad {
             )
             .await?;
         let pull = PullJob::Pull {
+            asked: None,
             map: map.clone(),
             wanted: true,
         };

@@ -82,8 +82,21 @@ impl RecurringPull {
                     .await?
             }
         };
+        // All at once: one by one, ten thousand would take longer than a tick may.
+        let job = |map: &MapName| {
+            let map = map.clone();
+            (
+                map.clone(),
+                PullJob::Pull {
+                    map,
+                    wanted,
+                    asked: Some(now),
+                },
+            )
+        };
+        let jobs: Vec<(MapName, PullJob)> = maps.iter().map(job).collect();
+        self.outbox.send_for_each(QueueName::Pulls, &jobs).await?;
         for map in &maps {
-            self.request(map, wanted, Duration::ZERO).await?;
             if let Some(every) = self.definition.maps.get(map).and_then(|map| map.pull.every) {
                 let due = now.saturating_add(every).unwrap_or(Timestamp::MAX);
                 self.schedule.set(map, due);
@@ -106,6 +119,7 @@ impl RecurringPull {
         let job = PullJob::Pull {
             map: map.clone(),
             wanted,
+            asked: Some(self.clock.now()),
         };
         Ok(self
             .outbox
@@ -123,11 +137,13 @@ impl RecurringPull {
         let id = message.message_id.unwrap_or_default();
         let body = message.body.unwrap_or_default();
         match serde_json::from_str(&body) {
-            Ok(PullJob::Pull { map, wanted }) => match self.pull(&map, wanted, deadline).await {
-                // Whoever has taken over does the work.
-                Err(PullError::Overtaken(_)) => Ok(()),
-                other => other,
-            },
+            Ok(PullJob::Pull { map, wanted, asked }) => {
+                match self.pull(&map, (wanted, asked), deadline).await {
+                    // Whoever has taken over does the work.
+                    Err(PullError::Overtaken(_)) => Ok(()),
+                    other => other,
+                }
+            }
             Err(error) => {
                 // Where it is wrong, and not what stands there.
                 tracing::error!(

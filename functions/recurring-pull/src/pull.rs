@@ -26,19 +26,31 @@ struct Pulling<'p> {
     revision: Option<Revision>,
 }
 
+/// Whether somebody waits for a pull, and when it was asked for.
+type Asked = (bool, Option<Timestamp>);
+
+/// Whether a pull has come to an end, good or bad, since one was asked for: while jobs wait in the
+/// queue, every timer that does not know of them asks again. One that stopped in the middle goes
+/// on.
+fn is_answered(state: &PullState, asked: Option<Timestamp>) -> bool {
+    let failed = state.error.as_ref().map(|error| error.at);
+    let ended = state.succeeded.max(failed);
+    state.cursor.is_none() && asked.is_some_and(|asked| ended > Some(asked))
+}
+
 impl RecurringPull {
     /// Pulls a map's changes until there are no more or time is up.
     pub(crate) async fn pull(
         &self,
         map: &MapName,
-        wanted: bool,
+        asked: Asked,
         deadline: Timestamp,
     ) -> Result<(), PullError> {
         let Some(defined) = self.definition.maps.get(map) else {
             tracing::warn!(map.name = %map, "map `{map}` is not defined in this deployment (any more): not pulled");
             return Ok(());
         };
-        let Some(mut pulling) = self.claim(map, wanted, deadline).await? else {
+        let Some(mut pulling) = self.claim(map, asked, deadline).await? else {
             return Ok(());
         };
         if pulling.state.needs_load {
@@ -74,7 +86,7 @@ impl RecurringPull {
     async fn claim<'p>(
         &self,
         map: &'p MapName,
-        wanted: bool,
+        (wanted, asked): Asked,
         deadline: Timestamp,
     ) -> Result<Option<Pulling<'p>>, PullError> {
         let record = self.states.get(map).await?;
@@ -91,6 +103,10 @@ impl RecurringPull {
             return Ok(None);
         }
         let now = self.clock.now();
+        if !wanted && is_answered(&state, asked) {
+            tracing::debug!(map.name = %map, "map `{map}` has been pulled since this was asked for");
+            return Ok(None);
+        }
         let Some(lease) = state.lease.take(now, deadline + GRACE) else {
             tracing::debug!(map.name = %map, "map `{map}` is being pulled already");
             if wanted {

@@ -136,6 +136,7 @@ async fn what_was_queued_before_a_pull_failed_is_received() {
         .await
         .unwrap();
     let job = PullJob::Pull {
+        asked: None,
         map: customers,
         wanted: false,
     };

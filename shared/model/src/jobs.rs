@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use jiff::Timestamp;
+
 use crate::{FailureId, MapName};
 
 /// Work for `recurring-pull`.
@@ -17,6 +19,10 @@ pub enum PullJob {
         /// read past it, so this one comes after it. Without, one pull is as good as another.
         #[serde(default)]
         wanted: bool,
+        /// When it was asked for. One pull answers all who asked before its end, unless somebody
+        /// waits; a job that does not tell is always done.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked: Option<Timestamp>,
     },
 }
 

@@ -98,6 +98,7 @@ impl Operations {
     /// Pulls a map now.
     pub async fn pull(&self, map: &MapName) -> Result<(), OperationError> {
         let job = PullJob::Pull {
+            asked: None,
             map: map.clone(),
             wanted: true,
         };

@@ -142,15 +142,43 @@ impl Outbox {
         message: &T,
         delay: Duration,
     ) -> Result<(), OutboxError> {
-        let body = serde_json::to_string(message).map_err(StoreError::corrupt("a message"))?;
-        let body = self.claim(message_blob(name), body).await?;
         let message = Outgoing {
-            group: map.and_then(|map| self.group(map)),
             delay: delay.min(LONGEST_DELAY),
-            ..Outgoing::new(body)
+            ..self.message(map, name, message).await?
         };
         self.queue.send(queue, vec![message]).await?;
         Ok(())
+    }
+
+    /// Sends a message for each of some maps, in as few calls as the queue can; each map may come
+    /// once. After an error any of them may have been sent.
+    pub async fn send_for_each<T: Serialize + Sync>(
+        &self,
+        queue: QueueName,
+        messages: &[(MapName, T)],
+    ) -> Result<(), OutboxError> {
+        let mut all = Vec::with_capacity(messages.len());
+        for (map, message) in messages {
+            all.push(self.message(Some(map), map.as_str(), message).await?);
+        }
+        if !all.is_empty() {
+            self.queue.send(queue, all).await?;
+        }
+        Ok(())
+    }
+
+    async fn message<T: Serialize + Sync>(
+        &self,
+        map: Option<&MapName>,
+        name: &str,
+        message: &T,
+    ) -> Result<Outgoing, OutboxError> {
+        let body = serde_json::to_string(message).map_err(StoreError::corrupt("a message"))?;
+        let body = self.claim(message_blob(name), body).await?;
+        Ok(Outgoing {
+            group: map.and_then(|map| self.group(map)),
+            ..Outgoing::new(body)
+        })
     }
 
     /// Sends reports of what failed to the failures queue, all or none of them where the queue
