@@ -256,7 +256,9 @@ fn other(words: &[PathBuf], services: &str) -> Command {
         .map_or((Path::new(""), &[][..]), |(one, rest)| (one, rest));
     let mut command = command(program, services);
     let no_advice = ("AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED", "true");
-    command.args(rest).envs([("HOOK_SECRET", HOOK_SECRET), no_advice]);
+    command
+        .args(rest)
+        .envs([("HOOK_SECRET", HOOK_SECRET), no_advice]);
     command
 }
 

@@ -17,6 +17,8 @@ mod said;
 mod secrets;
 mod stack;
 mod state;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use alerts::SnsAlerts;
 pub use blobs::S3Blobs;

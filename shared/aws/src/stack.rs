@@ -15,7 +15,7 @@ use runtime::{
 
 use crate::{
     Clients, DynamoFailures, DynamoLedger, Queues, S3Blobs, SecretsManager, SnsAlerts, StateTable,
-    Unusable, client::connect_function, connect, said::said,
+    Unusable, client::connect_function, connect, said::said, state::is_turn_of,
 };
 
 /// A function cannot begin.
@@ -265,10 +265,13 @@ impl Stack {
         self.traces
     }
 
-    /// Adds up what is old in the books of these maps. To be called every few minutes.
+    /// Adds up what is old in the books of those of these maps whose turn it is, which each has
+    /// every few minutes. To be called every minute.
     pub async fn fold<'m>(&self, maps: impl IntoIterator<Item = &'m MapName>) {
         const AT_ONCE: usize = 8;
-        let mut maps: Vec<MapName> = maps.into_iter().cloned().collect();
+        let minute = self.clock.now().as_second().div_euclid(60);
+        let due = maps.into_iter().filter(|map| is_turn_of(map, minute));
+        let mut maps: Vec<MapName> = due.cloned().collect();
         // Those that a former call had no time for come sooner in another one.
         fastrand::shuffle(&mut maps);
         let folded = stream::iter(maps).map(|map| async move {

@@ -27,6 +27,8 @@ use uuid::{NoContext, Uuid};
 #[derive(Debug)]
 struct Fixture {
     clock: Arc<ManualClock>,
+    client: Client,
+    table: String,
     state: StateTable,
     queues: Queues,
     failures: Arc<DynamoFailures>,
@@ -77,9 +79,10 @@ impl Fixture {
         for name in [QueueName::Live, QueueName::Failures] {
             urls.extend([queue(&clients, name).await]);
         }
+        let client = reached(&clients.dynamodb);
         let state = StateTable::new(
-            reached(&clients.dynamodb),
-            state_table,
+            client.clone(),
+            state_table.clone(),
             Arc::clone(&clock) as Arc<dyn Clock>,
         );
         let blobs: Arc<dyn Blobs> = Arc::new(S3Blobs::new(
@@ -99,6 +102,8 @@ impl Fixture {
         let ledger = DynamoLedger::new(state.clone(), counted, Arc::new(NoReports));
         Self {
             clock,
+            client,
+            table: state_table,
             state,
             queues,
             failures,
@@ -133,22 +138,34 @@ impl Fixture {
     }
 
     async fn settle(&self, packs: &[PackEntry], outcome: Outcome) {
-        let settlement = |pack: &PackEntry| {
-            let mut counts = Counts::default();
-            counts.add(outcome, pack.count.into());
-            Settlement {
-                pack: pack_ref(pack),
-                counts,
-                attempt: Attempt::default(),
-            }
-        };
-        let all = packs.iter().map(settlement).collect();
+        let all = settlements(packs, outcome);
         self.ledger.settle(all).await.unwrap();
+    }
+
+    /// The books as another process has them, which remembers nothing of the table.
+    fn worker(&self) -> DynamoLedger {
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let state = StateTable::new(self.client.clone(), self.table.clone(), clock);
+        let failures = Arc::clone(&self.failures);
+        DynamoLedger::new(state, failures, Arc::new(NoReports))
     }
 
     async fn books(&self, map: &MapName) -> Books {
         self.ledger.books(map).await.unwrap()
     }
+}
+
+fn settlements(packs: &[PackEntry], outcome: Outcome) -> Vec<Settlement> {
+    let settlement = |pack: &PackEntry| {
+        let mut counts = Counts::default();
+        counts.add(outcome, pack.count.into());
+        Settlement {
+            pack: pack_ref(pack),
+            counts,
+            attempt: Attempt::default(),
+        }
+    };
+    packs.iter().map(settlement).collect()
 }
 
 fn pack_ref(pack: &PackEntry) -> PackRef {
@@ -291,6 +308,73 @@ async fn workers_do_not_disturb_each_other() {
         );
         assert!(books.balanced(), "{age:?}: {books:?}");
     }
+}
+
+/// Packs of one second: most in its first eighth, so that it is divided twice.
+fn busy_second(fixture: &Fixture, map: &MapName, run: RunId) -> Vec<PackEntry> {
+    let mut packs = Vec::new();
+    for millis in 0..1_000 {
+        let count = if millis < 125 { 45 } else { 1 };
+        packs.extend((0..count).map(|_| fixture.pack(map, run, 1)));
+        fixture
+            .clock
+            .advance(Duration::from_millis(u64::from(millis < 999)));
+    }
+    fastrand::Rng::with_seed(1).shuffle(&mut packs);
+    packs
+}
+
+/// However many packs a second has, and whoever enters them when, each counts once.
+#[tokio::test]
+async fn a_second_with_thousands_of_packs_counts_each_once() {
+    let fixture = Fixture::new().await;
+    let map = map_name("customers");
+    let packs = busy_second(&fixture, &map, run(1));
+    let all = packs.len() as u64;
+    assert_eq!(all, 6_500);
+    // Some are opened before they are settled, some are not.
+    aws::Books::open(&fixture.state, &packs[..3_000])
+        .await
+        .unwrap();
+    assert_eq!(fixture.books(&map).await.in_flight, 3_000);
+    let mut settled = 0;
+    for (age, until) in [(0, 2_000), (1, 5_000), (11, 5_500), (30, packs.len())] {
+        fixture.clock.advance(Duration::from_mins(age));
+        // Each pack by two workers, who know nothing of each other.
+        let workers = (0..2).map(|skipped| {
+            let ledger = fixture.worker();
+            let packs = &packs[..until];
+            async move {
+                for batch in packs[skipped * 250..].chunks(500) {
+                    ledger
+                        .settle(settlements(batch, Outcome::Applied))
+                        .await
+                        .unwrap();
+                }
+            }
+        });
+        futures_util::future::join_all(workers).await;
+        settled = until as u64;
+        let books = fixture.books(&map).await;
+        assert_eq!(books.outcomes.applied, settled, "{age} minutes later");
+        assert_eq!(books.read, settled.max(3_000), "{age} minutes later");
+        assert!(books.balanced(), "{age} minutes later: {books:?}");
+        let refs: Vec<_> = packs.iter().map(pack_ref).collect();
+        let known = fixture.ledger.settled(&refs).await.unwrap();
+        assert_eq!(known.len() as u64, settled);
+        fixture.state.fold(&map).await.unwrap();
+        assert_eq!(fixture.books(&map).await, books, "{age} minutes later");
+    }
+    assert_eq!(settled, all);
+    fixture.clock.advance(Duration::from_hours(2));
+    for _ in 0..2 {
+        fixture.state.fold(&map).await.unwrap();
+    }
+    let books = fixture.books(&map).await;
+    assert_eq!(
+        (books.read, books.outcomes.applied, books.in_flight),
+        (all, all, 0)
+    );
 }
 
 /// After a long outage a batch has packs of very many seconds, and so have those of the others.

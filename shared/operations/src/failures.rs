@@ -210,23 +210,11 @@ impl Operations {
         if let Ok(whole) = id.parse::<FailureId>() {
             return self.failures.get(whole).await?.ok_or_else(unknown);
         }
-        let mut found = None;
-        let mut after: Option<String> = None;
-        loop {
-            let page = self
-                .failures
-                .query(&FailureFilter::default(), after.as_deref(), PAGE)
-                .await?;
-            for stored in page.failures {
-                if stored.value.id.to_string().starts_with(id) && found.replace(stored).is_some() {
-                    return Err(OperationError::Ambiguous(id.to_owned()));
-                }
-            }
-            after = page.next;
-            if after.is_none() {
-                return found.ok_or_else(unknown);
-            }
+        let mut found = self.failures.find(id, 2).await?;
+        if found.len() > 1 {
+            return Err(OperationError::Ambiguous(id.to_owned()));
         }
+        found.pop().ok_or_else(unknown)
     }
 
     fn pages<'s>(&'s self, selection: &'s Selection) -> Pages<'s> {

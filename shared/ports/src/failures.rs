@@ -89,6 +89,9 @@ pub struct FailurePage {
     pub next: Option<String>,
 }
 
+/// Failures looked at together.
+const PAGE: usize = 500;
+
 /// Keeps failures whole until they end.
 #[async_trait]
 pub trait Failures: Debug + Send + Sync {
@@ -113,6 +116,24 @@ pub trait Failures: Debug + Send + Sync {
         after: Option<&str>,
         limit: usize,
     ) -> Result<FailurePage, StoreError>;
+
+    /// Up to `limit` of those whose identifier, as text, begins with `prefix`.
+    async fn find(&self, prefix: &str, limit: usize) -> Result<Vec<Stored<Failure>>, StoreError> {
+        let mut found = Vec::new();
+        let mut after: Option<String> = None;
+        while found.len() < limit {
+            let any = FailureFilter::default();
+            let page = self.query(&any, after.as_deref(), PAGE).await?;
+            let begins = |stored: &Stored<Failure>| stored.value.id.to_string().starts_with(prefix);
+            found.extend(page.failures.into_iter().filter(begins));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
 
     /// How many match.
     async fn count(&self, filter: &FailureFilter) -> Result<u64, StoreError>;

@@ -256,6 +256,7 @@ pub(crate) const OPERATOR: User = User {
             RECORDS,
             &[
                 "failures/mod.rs DynamoFailures::count",
+                "failures/mod.rs DynamoFailures::find",
                 "failures/mod.rs DynamoFailures::get",
                 "failures/mod.rs DynamoFailures::groups",
                 "failures/mod.rs DynamoFailures::put",

@@ -114,6 +114,26 @@ impl DynamoFailures {
         Ok(FailurePage { failures, next })
     }
 
+    /// Failures by the beginning of their identifiers. These are digests and in no order, so all
+    /// of an index is read, but no failure besides.
+    pub(crate) async fn beginning(
+        &self,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<Stored<Failure>>, StoreError> {
+        let all = ranges(&FailureFilter::default(), None);
+        let mut entries = Merge::new("looking for a failure", &self.table, all, PAGE);
+        let mut ids = Vec::new();
+        while ids.len() < limit
+            && let Some((_, entry)) = entries.next().await?
+        {
+            let id = id_of(&entry).filter(|id| id.to_string().starts_with(prefix));
+            // One that is on its way from one place to another can be in both.
+            ids.extend(id.filter(|id| !ids.contains(id)));
+        }
+        self.read_all(&ids).await
+    }
+
     pub(crate) async fn count_matching(&self, filter: &FailureFilter) -> Result<u64, StoreError> {
         let count = |range: Range| range.count("counting failures", &self.table);
         let counts = try_join_all(ranges(filter, None).into_iter().map(count));

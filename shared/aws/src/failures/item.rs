@@ -160,7 +160,7 @@ impl DynamoFailures {
 }
 
 /// What the indexes and the books need of a failure.
-fn attributes(failure: &Failure) -> Item {
+pub(crate) fn attributes(failure: &Failure) -> Item {
     let (id, map) = (failure.id, &failure.map);
     let (hash, news) = (id.as_uuid().as_u128(), failure.news());
     let unresolved = failure.status.is_unresolved();

@@ -36,6 +36,8 @@ mod audit;
 mod books;
 mod find;
 mod item;
+#[cfg(feature = "testing")]
+pub(crate) mod testing;
 mod write;
 
 use std::sync::Arc;
@@ -100,6 +102,10 @@ impl Failures for DynamoFailures {
         limit: usize,
     ) -> Result<FailurePage, StoreError> {
         self.page(filter, after, limit).await
+    }
+
+    async fn find(&self, prefix: &str, limit: usize) -> Result<Vec<Stored<Failure>>, StoreError> {
+        self.beginning(prefix, limit).await
     }
 
     async fn count(&self, filter: &FailureFilter) -> Result<u64, StoreError> {

@@ -29,13 +29,15 @@ pub(super) struct Known(Arc<Mutex<HashMap<(MapName, RunId), i64>>>);
 
 impl Known {
     /// More than a worker meets in its life.
-    const MOST: usize = 4096;
+    const MOST: usize = 32_768;
 
     fn is(&self, map: &MapName, run: RunId, now: i64) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody takes the mark of the webhooks' run away.
+        let stays = run == RunId::live(map);
         known
             .get(&(map.clone(), run))
-            .is_some_and(|at| now < at + KNOWN)
+            .is_some_and(|at| stays || now < at + KNOWN)
     }
 
     fn add(&self, map: &MapName, run: RunId, now: i64) {

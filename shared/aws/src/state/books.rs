@@ -12,9 +12,10 @@ use ports::{PackEntry, Revision, StoreError};
 use super::{
     StateTable,
     active::books_partition,
-    bucket::{Bucket, Entry, Groups, Place, Sums, late},
+    bucket::{Bucket, Entered, Entry, Groups, Places, Sums, late},
     item::{Item, Refused, get_text, key, number, put_refused, revision},
     new_revision,
+    place::Place,
 };
 use crate::dynamo::{Transacted, after_transactions};
 
@@ -33,6 +34,15 @@ enum Written {
     Done,
     /// Somebody else was first; this is the bucket now.
     Again(Bucket),
+}
+
+/// What an attempt to enter news leaves.
+#[derive(Debug, Default)]
+struct Left {
+    /// What belongs below the buckets.
+    below: Places,
+    /// Packs that stand in the books as others said.
+    overruled: Vec<PackId>,
 }
 
 /// The items of a transaction, which has to be made anew for every attempt.
@@ -60,43 +70,67 @@ impl StateTable {
             self.mark(&map, run).await?;
             let now = self.now();
             let is_young = |place: &Place| place.second.is_some_and(|second| now < second + YOUNG);
-            let (young, old): (Vec<_>, Vec<_>) =
+            let (young, old): (Places, Places) =
                 places.into_iter().partition(|(place, _)| is_young(place));
-            let entered: Vec<Vec<PackId>> = stream::iter(young)
+            overruled.extend(self.enter_all_young(young).await?);
+            overruled.extend(self.enter_all_old(&map, run, old).await?);
+        }
+        Ok(overruled)
+    }
+
+    async fn enter_all_young(&self, mut places: Places) -> Result<Vec<PackId>, StoreError> {
+        let mut overruled = Vec::new();
+        while !places.is_empty() {
+            self.look_again(&places).await?;
+            let left: Vec<Left> = stream::iter(places)
                 .map(|(place, entries)| self.enter_young(place, entries))
                 .buffer_unordered(AT_ONCE)
                 .try_collect()
                 .await?;
-            overruled.extend(entered.into_iter().flatten());
-            for together in old.chunks(TOGETHER) {
-                overruled.extend(self.enter_old(&map, run, together).await?);
+            places = Places::new();
+            for one in left {
+                places.extend(one.below);
+                overruled.extend(one.overruled);
             }
         }
         Ok(overruled)
     }
 
-    async fn enter_young(
-        &self,
-        place: Place,
-        entries: Vec<Entry>,
-    ) -> Result<Vec<PackId>, StoreError> {
+    /// Reads the buckets that are busy.
+    async fn look_again(&self, places: &Places) -> Result<(), StoreError> {
+        let busy: Vec<&Place> = places
+            .keys()
+            .filter(|place| self.buckets.is_busy(place))
+            .collect();
+        let buckets = self.read_buckets(&busy).await?;
+        for (place, bucket) in busy.into_iter().zip(buckets) {
+            self.buckets.keep(place.clone(), bucket);
+        }
+        Ok(())
+    }
+
+    /// Enters what belongs into one bucket.
+    async fn enter_young(&self, place: Place, entries: Vec<Entry>) -> Result<Left, StoreError> {
         let mut bucket = self.buckets.take(&place);
         let mut waits = 0;
         loop {
-            let mut after = bucket.clone();
-            let Some(new) = after.enter(&entries) else {
-                let overruled = bucket.overruled(&entries).collect();
+            let Entered {
+                after,
+                below,
+                overruled,
+            } = bucket.enter(&place, &entries);
+            let left = Left { below, overruled };
+            let Some((mut after, new)) = after else {
                 self.buckets.keep(place, bucket);
-                return Ok(overruled);
+                return Ok(left);
             };
             after.sums.merge(&new);
             let mine = Revision(new_revision());
             match self.write_young(&place, &bucket, &after, mine).await? {
                 Written::Done => {
                     after.revision = Some(mine);
-                    let overruled = after.overruled(&entries).collect();
                     self.buckets.keep(place, after);
-                    return Ok(overruled);
+                    return Ok(left);
                 }
                 Written::Again(now) => bucket = now,
             }
@@ -136,6 +170,24 @@ impl StateTable {
         }
     }
 
+    async fn enter_all_old(
+        &self,
+        map: &MapName,
+        run: RunId,
+        mut places: Places,
+    ) -> Result<Vec<PackId>, StoreError> {
+        let mut overruled = Vec::new();
+        while !places.is_empty() {
+            let all: Vec<_> = places.drain().collect();
+            for together in all.chunks(TOGETHER) {
+                let left = self.enter_old(map, run, together).await?;
+                places.extend(left.below);
+                overruled.extend(left.overruled);
+            }
+        }
+        Ok(overruled)
+    }
+
     /// Enters news of old seconds: each is noted in its bucket, and what it comes to stands in an
     /// item of its own, made now. No item is shared by workers that have different packs.
     async fn enter_old(
@@ -143,7 +195,7 @@ impl StateTable {
         map: &MapName,
         run: RunId,
         all: &[(Place, Vec<Entry>)],
-    ) -> Result<Vec<PackId>, StoreError> {
+    ) -> Result<Left, StoreError> {
         let mut before: Vec<Bucket> = all
             .iter()
             .map(|(place, _)| self.buckets.take(place))
@@ -154,12 +206,12 @@ impl StateTable {
             let mut sums = Sums::default();
             let mut items = Vec::with_capacity(all.len() + 1);
             let mut written = Vec::with_capacity(all.len());
-            let mut overruled = Vec::new();
-            for ((place, entries), bucket) in all.iter().zip(&mut before) {
-                let mut after = bucket.clone();
-                let new = after.enter(entries);
-                overruled.extend(after.overruled(entries));
-                if let Some(new) = new {
+            let mut left = Left::default();
+            for ((place, entries), bucket) in all.iter().zip(&before) {
+                let entered = bucket.enter(place, entries);
+                left.below.extend(entered.below);
+                left.overruled.extend(entered.overruled);
+                if let Some((mut after, new)) = entered.after {
                     sums.merge(&new);
                     items.push(self.put_bucket(place, bucket, &after, mine)?);
                     after.revision = Some(mine);
@@ -167,7 +219,7 @@ impl StateTable {
                 }
             }
             if items.is_empty() {
-                return Ok(overruled);
+                return Ok(left);
             }
             let beside = late(map, run, self.now(), &sums);
             items.push(self.put(Put::builder().set_item(Some(beside)))?);
@@ -176,9 +228,12 @@ impl StateTable {
                     for (place, bucket) in written {
                         self.buckets.keep(place, bucket);
                     }
-                    return Ok(overruled);
+                    return Ok(left);
                 }
-                Transacted::Refused(_) => before = self.read_buckets(all).await?,
+                Transacted::Refused(_) => {
+                    let places: Vec<&Place> = all.iter().map(|(place, _)| place).collect();
+                    before = self.read_buckets(&places).await?;
+                }
             }
             self.pause(WHAT, &mut waits).await?;
         }
@@ -206,14 +261,14 @@ impl StateTable {
     }
 
     /// The buckets at these places as they are now, in order.
-    async fn read_buckets(&self, all: &[(Place, Vec<Entry>)]) -> Result<Vec<Bucket>, StoreError> {
-        let keys = all.iter().map(|(place, _)| place.key()).collect();
+    async fn read_buckets(&self, all: &[&Place]) -> Result<Vec<Bucket>, StoreError> {
+        let keys = all.iter().map(|place| place.key()).collect();
         let items = self.items(WHAT, keys, true).await?;
         let found: HashMap<&str, &Item> = items
             .iter()
             .filter_map(|item| Some((get_text(item, "sk")?, item)))
             .collect();
-        let bucket = |(place, _): &(Place, Vec<Entry>)| {
+        let bucket = |place: &&Place| {
             let item = found.get(place.sk.as_str());
             item.map(|item| Bucket::of_item(item)).unwrap_or_default()
         };

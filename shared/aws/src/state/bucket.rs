@@ -2,7 +2,8 @@
 //!
 //! To count a pack once, it has to be remembered. An item for each pack would cost as much as
 //! sending it; one for all of a second costs a hundredth, and is as easily found, because a
-//! pack's identifier begins with the time at which it was made.
+//! pack's identifier begins with the time at which it was made. [`super::place`] has what happens
+//! when there are very many.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -13,29 +14,13 @@ use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use model::{Attempt, Counts, MapName, Outcome, PackId, PackRef, RunId, Settlement};
 use ports::{PackEntry, Revision};
 
-use super::item::{Item, get_number, key, number, revision};
+use super::{
+    item::{Item, get_number, key, number, revision},
+    place::{Place, partition, sort_key},
+};
 
 /// How long the packs of a second are remembered: longer than any queue keeps a message.
 const REMEMBERED: i64 = 15 * 24 * 3600;
-
-/// Where a pack is remembered.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) pk: String,
-    pub(super) sk: String,
-    /// When its packs were made, in seconds of Unix time; `None` if their identifiers do not
-    /// tell.
-    pub(super) second: Option<i64>,
-}
-
-pub(super) fn partition(map: &MapName, run: RunId) -> String {
-    format!("H#{map}#{}", run.as_uuid())
-}
-
-/// The sort key of a second. It sorts behind all that tell no time.
-pub(super) fn sort_key(second: i64) -> String {
-    format!("s{second:012}")
-}
 
 /// An item for news of old seconds that came now: it is counted like a bucket of this second.
 pub(super) fn late(map: &MapName, run: RunId, now: i64, sums: &Sums) -> Item {
@@ -44,27 +29,6 @@ pub(super) fn late(map: &MapName, run: RunId, now: i64, sums: &Sums) -> Item {
     item.insert("ttl".into(), number(now + REMEMBERED));
     sums.enter_into(&mut item);
     item
-}
-
-impl Place {
-    pub(super) fn of(id: PackId, map: &MapName, run: RunId) -> Self {
-        const TIME_ORDERED: usize = 7;
-        let uuid = id.as_uuid();
-        let second = uuid
-            .get_timestamp()
-            .filter(|_| uuid.get_version_num() == TIME_ORDERED)
-            .and_then(|time| i64::try_from(time.to_unix().0).ok());
-        let sk = second.map_or_else(|| format!("a{:02x}", uuid.as_bytes()[0]), sort_key);
-        Self {
-            pk: partition(map, run),
-            sk,
-            second,
-        }
-    }
-
-    pub(super) fn key(&self) -> Item {
-        key(&self.pk, &self.sk)
-    }
 }
 
 /// The half of a pack's identifier that is random; enough to tell the packs of a second apart.
@@ -87,6 +51,14 @@ pub(super) enum Entry {
         counts: Counts,
         attempt: Attempt,
     },
+}
+
+impl Entry {
+    fn id(&self) -> PackId {
+        match self {
+            Self::Open { id, .. } | Self::Settle { id, .. } => *id,
+        }
+    }
 }
 
 /// A part of the books. One that takes back what another has is below zero.
@@ -240,8 +212,10 @@ impl Bucket {
     pub(super) fn item(&self, place: &Place, mine: Revision, now: i64) -> Item {
         let mut item = place.key();
         item.insert("rev".into(), number(mine.0));
-        // What is open is counted as under way until it is settled, however late that is.
-        if self.open.is_empty() {
+        // What is open is counted as under way until it is settled, however late that is; and it
+        // is found through what is full above it.
+        let leads = self.is_full(place) && place.leads_to_open();
+        if self.open.is_empty() && !leads {
             item.insert("ttl".into(), number(now + REMEMBERED));
         }
         for (name, ids) in [("o", &self.open), ("s", &self.settled)] {
@@ -260,66 +234,116 @@ impl Bucket {
         self.settled.contains(&short(id))
     }
 
-    /// Of packs that `entries` settle, those that stand here as others said. Two that say that
-    /// nothing failed say the same.
-    pub(super) fn overruled<'e>(
-        &'e self,
-        entries: &'e [Entry],
-    ) -> impl Iterator<Item = PackId> + 'e {
-        entries.iter().filter_map(move |entry| match entry {
+    /// Whether it will take in no pack that it does not have. That stays so.
+    pub(super) fn is_full(&self, place: &Place) -> bool {
+        self.open.len() + self.settled.len() >= place.room()
+    }
+
+    /// Whether others write to it, so that as it was seen a moment ago it is out of date by now. A
+    /// refused write costs five times what another look does, or more.
+    pub(super) fn is_busy(&self, place: &Place) -> bool {
+        let shared = self.open.len() + self.settled.len() > 0;
+        (shared || place.is_part()) && !self.is_full(place)
+    }
+
+    fn has(&self, id: PackId) -> bool {
+        let id = short(id);
+        self.open.contains(&id) || self.settled.contains(&id)
+    }
+
+    /// Whether a pack has to be looked for below.
+    pub(super) fn is_elsewhere(&self, id: PackId, place: &Place) -> bool {
+        !self.has(id) && self.is_full(place)
+    }
+
+    /// Enters what is new in `entries` and belongs here.
+    pub(super) fn enter(&self, place: &Place, entries: &[Entry]) -> Entered {
+        let mut after = self.clone();
+        let mut new = None;
+        let mut below = Places::new();
+        let mut overruled = Vec::new();
+        for entry in entries {
+            let id = entry.id();
+            if after.is_elsewhere(id, place) {
+                below
+                    .entry(place.below(id))
+                    .or_default()
+                    .push(entry.clone());
+            } else {
+                if let Some(sums) = after.take(entry) {
+                    new.get_or_insert_with(Sums::default).merge(&sums);
+                }
+                overruled.extend(after.overrules(entry).then_some(id));
+            }
+        }
+        Entered {
+            after: new.map(|new| (after, new)),
+            below,
+            overruled,
+        }
+    }
+
+    /// Whether another attempt has settled the pack of an entry that settles it.
+    fn overrules(&self, entry: &Entry) -> bool {
+        match entry {
             Entry::Settle {
                 id,
                 counts,
                 attempt,
             } => {
                 let said = (counts.failed > 0).then_some(attempt);
-                (self.failed.get(&short(*id)) != said).then_some(*id)
+                self.failed.get(&short(*id)) != said
             }
-            Entry::Open { .. } => None,
-        })
+            Entry::Open { .. } => false,
+        }
     }
 
-    /// Enters what is new in `entries`; `None` if nothing is.
-    pub(super) fn enter(&mut self, entries: &[Entry]) -> Option<Sums> {
-        let mut new = Sums::default();
-        let mut changed = false;
-        for entry in entries {
-            match entry {
-                Entry::Open { id, count } => {
-                    if !self.is_settled(*id) && self.open.insert(short(*id)) {
-                        new.read += i64::from(*count);
-                        changed = true;
-                    }
+    /// Takes an entry in; `None` if it is not new.
+    fn take(&mut self, entry: &Entry) -> Option<Sums> {
+        let id = short(entry.id());
+        match entry {
+            Entry::Open { count, .. } => {
+                let new = !self.settled.contains(&id) && self.open.insert(id);
+                new.then(|| Sums {
+                    read: (*count).into(),
+                    ..Sums::default()
+                })
+            }
+            Entry::Settle {
+                counts, attempt, ..
+            } => {
+                let ended = ended(counts);
+                let opens = !self.open.remove(&id);
+                let new = self.settled.insert(id);
+                if new && counts.failed > 0 {
+                    self.failed.insert(id, *attempt);
                 }
-                Entry::Settle {
-                    id,
-                    counts,
-                    attempt,
-                } => {
-                    if self.settled.insert(short(*id)) {
-                        if counts.failed > 0 {
-                            self.failed.insert(short(*id), *attempt);
-                        }
-                        let ended = Sums {
-                            read: 0,
-                            ended: ended(counts),
-                        };
-                        if !self.open.remove(&short(*id)) {
-                            new.read += ended.ended.iter().sum::<i64>();
-                        }
-                        new.merge(&ended);
-                        changed = true;
-                    }
-                }
+                new.then(|| Sums {
+                    read: if opens { ended.iter().sum() } else { 0 },
+                    ended,
+                })
             }
         }
-        changed.then_some(new)
     }
+}
+
+/// Entries by their places.
+pub(super) type Places = HashMap<Place, Vec<Entry>>;
+
+/// What comes of entries in a bucket.
+#[derive(Debug)]
+pub(super) struct Entered {
+    /// The bucket with what is new, and what that comes to; `None` if nothing is.
+    pub(super) after: Option<(Bucket, Sums)>,
+    /// What belongs further below. Only once the bucket is written like this: it is full then.
+    pub(super) below: Places,
+    /// Packs that stand here as others said. Two that say that nothing failed say the same.
+    pub(super) overruled: Vec<PackId>,
 }
 
 /// Entries of runs, by their places.
 #[derive(Debug, Default)]
-pub(super) struct Groups(pub(super) HashMap<(MapName, RunId), HashMap<Place, Vec<Entry>>>);
+pub(super) struct Groups(pub(super) HashMap<(MapName, RunId), Places>);
 
 impl Groups {
     fn add(&mut self, id: PackId, map: &MapName, run: RunId, entry: Entry) {
@@ -377,6 +401,15 @@ impl Recent {
     pub(super) fn take(&self, place: &Place) -> Bucket {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         recent.remove(place).unwrap_or_default()
+    }
+
+    /// Whether a bucket is busy, as far as is known.
+    pub(super) fn is_busy(&self, place: &Place) -> bool {
+        let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match recent.get(place) {
+            Some(bucket) => bucket.is_busy(place),
+            None => Bucket::default().is_busy(place),
+        }
     }
 
     pub(super) fn keep(&self, place: Place, bucket: Bucket) {

@@ -12,7 +12,7 @@ use super::{
 
 /// The partition of a checkpoint: by the first part of its key, which says what it is, and by
 /// the second, which says whose.
-fn partition(name: &str) -> String {
+pub(super) fn partition(name: &str) -> String {
     let mut parts = name.splitn(3, '/');
     let kind = parts.next().unwrap_or_default();
     of_shard(kind, shard(parts.next().unwrap_or_default()))

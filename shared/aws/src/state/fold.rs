@@ -14,8 +14,9 @@ use super::{
     StateTable,
     active::{active_key, books_partition, folded, retired_key},
     books::YOUNG,
-    bucket::{Sums, partition, sort_key},
+    bucket::{Bucket, Sums},
     item::{Item, get_number, get_text, key, number, text, unavailable},
+    place::{Place, end_of, partition},
 };
 use crate::dynamo::after_transactions;
 
@@ -23,8 +24,10 @@ use crate::dynamo::after_transactions;
 const OLD: i64 = 2 * YOUNG;
 /// A run without news for so long is no longer looked at.
 const QUIET: i64 = 60 * 60;
-/// Runs looked at side by side.
+/// Runs looked at side by side, and calls for one of them.
 const AT_ONCE: usize = 8;
+/// Buckets of one call.
+const KEYS: usize = 100;
 
 const WHAT: &str = "adding the books up";
 
@@ -80,18 +83,19 @@ impl StateTable {
         let Some(run) = run_of(&item, "A#") else {
             return Ok(());
         };
-        let until = sort_key(self.now() - OLD);
+        // Whole seconds: what is below a bucket has no sort key of its own range.
+        let until = end_of(self.now() - OLD);
         let old = self
             .buckets_between(map, run, folded(&item), &until)
             .await?;
-        let Some(last) = old.last().and_then(|last| get_text(last, "sk")) else {
+        if old.is_empty() {
             return self.retire(map, run, &item).await;
-        };
+        }
         let mut sums = Sums::default();
         for bucket in &old {
-            sums.merge(&Sums::of_item(bucket));
+            sums.merge(bucket);
         }
-        self.add_up(map, run, &item, (&sums, last)).await
+        self.add_up(map, run, &item, (&sums, &until)).await
     }
 
     async fn add_up(
@@ -176,19 +180,40 @@ impl StateTable {
         self.range(WHAT, &books_partition(map), "A#", "A~").await
     }
 
+    /// What stands in buckets and beside them, from one sort key to another, with all that is
+    /// below those that are full.
     async fn buckets_between(
         &self,
         map: &MapName,
         run: RunId,
         after: &str,
         until: &str,
-    ) -> Result<Vec<Item>, StoreError> {
+    ) -> Result<Vec<Sums>, StoreError> {
         if after >= until {
             return Ok(Vec::new());
         }
         // No sort key lies between one and itself with a character more.
         let from = format!("{after}\u{0}");
-        self.range(WHAT, &partition(map, run), &from, until).await
+        let items = self.range(WHAT, &partition(map, run), &from, until).await?;
+        let (mut all, mut full) = summed(&items);
+        while !full.is_empty() {
+            let keys: Vec<Item> = full
+                .iter()
+                .flat_map(|place| place.parts().map(|part| part.key()).collect::<Vec<_>>())
+                .collect();
+            let calls: Vec<Vec<Item>> = keys.chunks(KEYS).map(<[Item]>::to_vec).collect();
+            let parts: Vec<(Vec<Sums>, Vec<Place>)> = stream::iter(calls)
+                .map(|keys| async { Ok(summed(&self.items(WHAT, keys, true).await?)) })
+                .buffer_unordered(AT_ONCE)
+                .try_collect()
+                .await?;
+            full = Vec::new();
+            for (sums, places) in parts {
+                all.extend(sums);
+                full.extend(places);
+            }
+        }
+        Ok(all)
     }
 
     /// Buckets of a run that are not in its totals.
@@ -197,9 +222,18 @@ impl StateTable {
         map: &MapName,
         run: RunId,
         after: &str,
-    ) -> Result<Vec<Item>, StoreError> {
+    ) -> Result<Vec<Sums>, StoreError> {
         self.buckets_between(map, run, after, "s~").await
     }
+}
+
+/// What stands in items, and which of them are full. No more of them is kept: they can be large.
+fn summed(items: &[Item]) -> (Vec<Sums>, Vec<Place>) {
+    let full = |item| Place::of_item(item).filter(|place| Bucket::of_item(item).is_full(place));
+    (
+        items.iter().map(Sums::of_item).collect(),
+        items.iter().filter_map(full).collect(),
+    )
 }
 
 /// The run in the sort key of an item.

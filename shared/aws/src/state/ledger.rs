@@ -14,9 +14,10 @@ use ports::{Dedupe, Ledger, PackEntry, StoreError};
 use super::{
     StateTable,
     active::{active_key, books_partition, folded},
-    bucket::{Bucket, Place, Sums},
+    bucket::{Bucket, Sums},
     fold::run_of,
     item::{Item, get_text, text, unavailable},
+    place::Place,
 };
 use crate::{Books, DynamoFailures};
 
@@ -95,7 +96,7 @@ impl DynamoLedger {
     async fn active(&self, map: &MapName, run: RunId, item: &Item) -> Result<Sums, StoreError> {
         let mut sums = Sums::of_item(item);
         for bucket in self.state.buckets_after(map, run, folded(item)).await? {
-            sums.merge(&Sums::of_item(&bucket));
+            sums.merge(&bucket);
         }
         Ok(sums)
     }
@@ -142,6 +143,37 @@ impl DynamoLedger {
         })
     }
 
+    /// Adds to `settled` the packs that are so at these places; returns those to look for below
+    /// them.
+    async fn settled_at(
+        &self,
+        places: HashMap<Place, Vec<PackId>>,
+        settled: &mut HashSet<PackId>,
+    ) -> Result<HashMap<Place, Vec<PackId>>, StoreError> {
+        let keys = places.keys().map(Place::key).collect();
+        let items = self.state.items(WHAT, keys, true).await?;
+        let found: HashMap<(&str, &str), &Item> = items
+            .iter()
+            .filter_map(|item| Some(((get_text(item, "pk")?, get_text(item, "sk")?), item)))
+            .collect();
+        let mut below: HashMap<Place, Vec<PackId>> = HashMap::new();
+        for (place, ids) in places {
+            let Some(item) = found.get(&(place.pk.as_str(), place.sk.as_str())) else {
+                continue;
+            };
+            let bucket = Bucket::of_item(item);
+            for id in ids {
+                if bucket.is_settled(id) {
+                    settled.insert(id);
+                } else if bucket.is_elsewhere(id, &place) {
+                    below.entry(place.below(id)).or_default().push(id);
+                }
+            }
+            self.state.buckets.keep(place, bucket);
+        }
+        Ok(below)
+    }
+
     /// The newest runs of a map that are retired.
     async fn retired(&self, map: &MapName, limit: usize) -> Result<Vec<Item>, StoreError> {
         let read = self
@@ -176,20 +208,9 @@ impl Ledger for DynamoLedger {
                 .or_default()
                 .push(*id);
         }
-        let keys = places.keys().map(Place::key).collect();
-        let items = self.state.items(WHAT, keys, true).await?;
-        let found: HashMap<(&str, &str), &Item> = items
-            .iter()
-            .filter_map(|item| Some(((get_text(item, "pk")?, get_text(item, "sk")?), item)))
-            .collect();
         let mut settled = HashSet::new();
-        for (place, ids) in places {
-            let Some(item) = found.get(&(place.pk.as_str(), place.sk.as_str())) else {
-                continue;
-            };
-            let bucket = Bucket::of_item(item);
-            settled.extend(ids.into_iter().filter(|id| bucket.is_settled(*id)));
-            self.state.buckets.keep(place, bucket);
+        while !places.is_empty() {
+            places = self.settled_at(places, &mut settled).await?;
         }
         Ok(settled)
     }

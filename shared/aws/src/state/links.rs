@@ -21,7 +21,7 @@ fn of_shard(map: &MapName, shard: u32) -> String {
     format!("L#{map}#{shard}")
 }
 
-fn partition(map: &MapName, name: &str) -> String {
+pub(super) fn partition(map: &MapName, name: &str) -> String {
     of_shard(map, shard(name))
 }
 

@@ -14,6 +14,7 @@
 //! | totals of a run without | `B#<map>` | `R#<run>` |
 //! | an amendment | `B#<map>` | `X#<run>#<reason>` |
 //! | packs of one second of a run | `H#<map>#<run>` | `s<second>` |
+//! | those of a part of a second | `H#<map>#<run>#s<second>.<part>` | `s<second>.<part>` |
 //! | late news of older seconds | `H#<map>#<run>` | `s<second>x<random>` |
 
 mod active;
@@ -26,10 +27,14 @@ mod item;
 mod ledger;
 mod links;
 mod names;
+mod place;
+#[cfg(feature = "testing")]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
+use model::MapName;
 use ports::Clock;
 
 use crate::ready::Found;
@@ -78,10 +83,23 @@ fn new_revision() -> u64 {
     fastrand::u64(1..=u64::MAX >> 1)
 }
 
-/// The shard of a name. FNV-1a: it must be the same in every version of this program.
-fn shard(name: &str) -> u32 {
-    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+/// A number for a name. FNV-1a: it must be the same in every version of this program.
+fn hash(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    hash % SHARDS
+    })
+}
+
+/// The shard of a name.
+fn shard(name: &str) -> u32 {
+    hash(name) % SHARDS
+}
+
+/// Minutes in which each map has its turn once.
+const TURNS: u32 = 5;
+
+/// Whether it is the turn of a map in this minute: to look after the books of each in every
+/// minute would cost ten thousand idle maps a hundred dollars a month.
+pub(crate) fn is_turn_of(map: &MapName, minute: i64) -> bool {
+    minute.rem_euclid(i64::from(TURNS)) == i64::from(hash(map.as_str()) / SHARDS % TURNS)
 }

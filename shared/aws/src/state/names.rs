@@ -15,7 +15,7 @@ use super::{
 const WRITES_PER_CALL: usize = 25;
 
 /// The partition of a name: a digest, because senders choose names of any length.
-fn partition(name: &str) -> String {
+pub(super) fn partition(name: &str) -> String {
     let digest = Sha256::digest(name);
     format!("N#{}", hex::encode(&digest[..16]))
 }

@@ -75,6 +75,27 @@ pub async fn fences_writers<F: Failures>(store: &F) {
     assert_eq!((stored.revision, stored.value.raw.as_str()), (newer, "{}"));
 }
 
+/// The beginning of an identifier finds all that it may mean.
+pub async fn finds_by_the_beginning_of_an_identifier<F: Failures>(store: &F) {
+    let map = map_name("a");
+    let ids = [0xab_u128 << 120, 0xac_u128 << 120, 0xac01_u128 << 112];
+    let all: Vec<Failure> = ids.map(|id| failure(id, &map, run())).into();
+    store.put_new(&all).await.expect("put");
+    for (prefix, limit, expected) in [
+        ("ab", 2, vec![0]),
+        ("ac", 5, vec![1, 2]),
+        ("ac01", 2, vec![2]),
+        ("b", 2, vec![]),
+    ] {
+        let mut found = store.find(prefix, limit).await.expect("find");
+        found.sort_by_key(|stored| stored.value.id);
+        let found: Vec<Failure> = found.into_iter().map(|stored| stored.value).collect();
+        let expected: Vec<Failure> = expected.iter().map(|at: &usize| all[*at].clone()).collect();
+        assert_eq!(found, expected, "{prefix}");
+    }
+    assert_eq!(store.find("a", 2).await.expect("find").len(), 2);
+}
+
 /// Filters, pages and counts agree.
 pub async fn finds_by_every_filter<F: Failures>(store: &F) {
     let (a, b) = (map_name("a"), map_name("b"));
@@ -281,6 +302,7 @@ macro_rules! failures_contract {
                 keeps_failures_whole,
                 fences_writers,
                 finds_by_every_filter,
+                finds_by_the_beginning_of_an_identifier,
                 groups_by_cause,
                 knows_what_is_due,
                 expires_what_has_ended,
