@@ -13,8 +13,8 @@ use std::{
 
 use aws::testing::{BookItem, BookStep, Key, settling};
 use fastrand::Rng;
-use model::{Counts, MapName, Outcome, PackId, RunId};
-use ports::{PackRef, Settlement, testing::map_name};
+use model::{Attempt, Counts, MapName, Outcome, PackId, PackRef, RunId, Settlement};
+use ports::testing::map_name;
 
 use crate::page::{self, apart};
 
@@ -262,7 +262,11 @@ fn settlement(map: &MapName, micros: u64, rng: &mut Rng) -> Settlement {
         map: map.clone(),
         run: RunId::live(map),
     };
-    Settlement { pack, counts }
+    Settlement {
+        pack,
+        counts,
+        attempt: Attempt::default(),
+    }
 }
 
 /// Webhooks of some seconds, at so many a second over so many maps.

@@ -1,7 +1,7 @@
 //! The items of the state table, for models of load.
 
-use model::MapName;
-use ports::{Revision, Settlement};
+use model::{MapName, Settlement};
+use ports::Revision;
 
 use super::{
     active::{active_key, books_partition},
