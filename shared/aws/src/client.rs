@@ -60,7 +60,7 @@ const ATTEMPTS: u32 = 4;
 const FUNCTION: &str = "AWS_LAMBDA_FUNCTION_NAME";
 
 /// Who makes the calls: the function by its name, or the command. It stands in the user agent of
-/// every call, and so in CloudTrail.
+/// every call, and so in `CloudTrail`.
 fn caller() -> Option<AppName> {
     let name = optional(FUNCTION);
     // Names of functions have only characters that are allowed here.
