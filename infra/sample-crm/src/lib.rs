@@ -117,6 +117,12 @@ impl SampleCrm {
         self.inner.hooks.send(&event).await
     }
 
+    /// What the webhook for a row says, as it is now, deleted or not; null if there never was one.
+    #[must_use]
+    pub fn event(&self, set: Set, key: &str) -> Value {
+        self.inner.store().event(set, key)
+    }
+
     /// A row as it is now.
     #[must_use]
     pub fn row(&self, set: Set, key: &str) -> Option<Value> {

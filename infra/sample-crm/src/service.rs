@@ -219,55 +219,72 @@ fn rows(inner: &Inner, set: Set, params: &Params, prefer: &str) -> Page {
         }
         None => None,
     };
-    // One more than the page shows whether there is another page.
-    let found = matching(&store, set, params, condition.as_ref(), skip + size + 1)
+    let found = found(&store, set, params, condition.as_ref(), skip, size)
         .ok_or_else(|| bad("$filter: not supported"))?;
     let select: Option<Vec<&str>> = params
         .get("$select")
         .map(|select| select.split(',').collect());
     let shown: Vec<Value> = found
+        .rows
         .iter()
-        .skip(skip)
-        .take(size)
         .map(|row| project(row, select.as_deref()))
         .collect();
     let mut page = json!({ "value": shown });
-    if skip + size < found.len() {
-        page["@odata.nextLink"] = json!(next_link(set, params, skip + size, token));
+    if let Some(next) = found.next {
+        page["@odata.nextLink"] = json!(next_link(set, params, next, token));
     } else if tracked {
         page["@odata.deltaLink"] = json!(format!("{}?$deltatoken={token}", set.name()));
     }
     Ok((page, tracked))
 }
 
-/// The rows a request is about, in its order, at least `enough` of them if there are so many;
-/// `None` when its condition is not supported.
-fn matching<'s>(
+/// The rows of a page, and where the next one begins.
+struct Found<'s> {
+    rows: Vec<&'s Map<String, Value>>,
+    next: Option<usize>,
+}
+
+/// What a request is about, from a place on; `None` when its condition is not supported.
+///
+/// Rows that come in no order of the client's are counted with those that are deleted: so none is
+/// passed over when others go between two pages.
+fn found<'s>(
     store: &'s Store,
     set: Set,
     params: &Params,
     condition: Option<&Expr>,
-    enough: usize,
-) -> Option<Vec<&'s Map<String, Value>>> {
-    let mut found = Vec::new();
-    let ordered = params.contains_key("$orderby");
-    for (_, row) in store.live(set) {
-        if found.len() >= enough && !ordered {
-            break;
+    from: usize,
+    size: usize,
+) -> Option<Found<'s>> {
+    let holds = |row| condition.map_or(Some(true), |condition| filter::holds(condition, row));
+    let ordered = ["$orderby", "$top"]
+        .iter()
+        .any(|name| params.contains_key(*name));
+    let mut rows = Vec::new();
+    for (place, row) in store
+        .live(set)
+        .skip_while(|(place, _)| !ordered && *place < from)
+    {
+        if !holds(row)? {
+            continue;
         }
-        if condition.map_or(Some(true), |condition| filter::holds(condition, row))? {
-            found.push(row);
+        if !ordered && rows.len() == size {
+            let next = Some(place);
+            return Some(Found { rows, next });
         }
+        rows.push(row);
+    }
+    if !ordered {
+        return Some(Found { rows, next: None });
     }
     if let Some(order) = params.get("$orderby") {
-        filter::sort(&mut found, order);
+        filter::sort(&mut rows, order);
     }
-    let top = params
-        .get("$top")
-        .and_then(|top| top.parse().ok())
-        .unwrap_or(usize::MAX);
-    found.truncate(top);
-    Some(found)
+    let top = params.get("$top").and_then(|top| top.parse().ok());
+    rows.truncate(top.unwrap_or(usize::MAX));
+    let next = Some(from + size).filter(|next| *next < rows.len());
+    let rows = rows.into_iter().skip(from).take(size).collect();
+    Some(Found { rows, next })
 }
 
 /// Links are relative, as SAP CAP gives them.
@@ -351,3 +368,26 @@ const METADATA: &str = r#"<?xml version="1.0" encoding="utf-8"?>
  </edmx:DataServices>
 </edmx:Edmx>
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_row_is_passed_over_when_others_go_between_two_pages() {
+        let mut store = Store::new();
+        for number in 0..30 {
+            store.fill(Set::Orders, json!({ "OrderNo": number }));
+        }
+        let (mut seen, mut next) = (Vec::new(), Some(0));
+        while let Some(from) = next {
+            let page = found(&store, Set::Orders, &Params::new(), None, from, 4).unwrap();
+            next = page.next;
+            let numbers = page.rows.iter().map(|row| row["OrderNo"].as_u64().unwrap());
+            seen.extend(numbers);
+            let last = seen.last().unwrap().to_string();
+            assert!(store.delete(Set::Orders, &last));
+        }
+        assert_eq!(seen, (0..30).collect::<Vec<u64>>());
+    }
+}
