@@ -1,11 +1,15 @@
 //! Parking, at its most delicate moment.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use model::{EncodedPack, FailureStatus, Lane, MapState, PackHead, QueueName, RunId};
-use ports::{Blobs, Outgoing, Queue, QueueError, Sent};
+use ports::{Blobs, Outgoing, Queue, QueueError, Sent, testing::ManualClock};
+use retry::Retry;
 use runtime::{Outbox, Parking};
 use sample_crm::{SampleCrm, Set};
 use serde_json::json;
@@ -30,6 +34,31 @@ impl Queue for Quick {
             parked.await.expect("a store");
         }
         Ok(vec![Sent::Queued])
+    }
+
+    async fn defer(&self, _: QueueName, _: &str, _: Duration) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+/// A queue that is so slow that a release never comes to its end, and what was sent to it.
+#[derive(Debug)]
+struct Slow {
+    clock: Arc<ManualClock>,
+    sent: Mutex<Vec<QueueName>>,
+}
+
+#[async_trait]
+impl Queue for Slow {
+    async fn send(
+        &self,
+        queue: QueueName,
+        messages: Vec<Outgoing>,
+    ) -> Result<Vec<Sent>, QueueError> {
+        self.clock.advance(Duration::from_mins(1));
+        let mut sent = self.sent.lock().expect("a lock");
+        sent.extend(messages.iter().map(|_| queue));
+        Ok(vec![Sent::Queued; messages.len()])
     }
 
     async fn defer(&self, _: QueueName, _: &str, _: Duration) -> Result<(), QueueError> {
@@ -150,4 +179,40 @@ async fn a_pack_that_is_parked_again_while_it_is_released_stays_parked() {
     let outbox = Outbox::new(Arc::new(quick), blobs as _);
     assert!(!parking.release(&map, Lane::Live, &outbox).await.unwrap());
     assert_eq!(parking.measure(&map).await.unwrap().0, 1, "it is not lost");
+}
+
+#[tokio::test]
+async fn a_release_that_takes_long_is_not_begun_anew_by_every_tick() {
+    const PACKS: usize = 350;
+    let deployment = Deployment::open(Project::new(&DEMO.replace("{url}", "http://localhost")));
+    let (home, clock) = (&deployment.home, &deployment.clock);
+    let accounts = name("accounts");
+    let operations = &home.operations;
+    operations.start_without_load(&accounts).await.unwrap();
+    for _ in 0..PACKS {
+        let EncodedPack { head, body, .. } = deployment.packed("accounts", "{}".into());
+        let parked = operations.parking.park(Lane::Live, &head, "first", body);
+        parked.await.unwrap();
+    }
+    let slow = Arc::new(Slow {
+        clock: Arc::clone(clock),
+        sent: Mutex::default(),
+    });
+    let retry = Retry {
+        definition: Arc::clone(&operations.definition),
+        failures: Arc::clone(&operations.failures),
+        outbox: Outbox::new(Arc::clone(&slow) as _, Arc::new(home.store.clone())),
+        parking: operations.parking.clone(),
+        states: operations.states.clone(),
+        ledger: Arc::clone(&operations.ledger),
+        clock: Arc::clone(&operations.clock),
+        keep: Duration::MAX,
+    };
+    for _ in 0..4 {
+        retry.tick().await.unwrap();
+    }
+    let sent = slow.sent.lock().unwrap().clone();
+    assert_eq!(sent, [QueueName::Live; PACKS], "each once, and no jobs");
+    let left = operations.parking.measure(&accounts).await.unwrap().0;
+    assert_eq!(left, 0);
 }

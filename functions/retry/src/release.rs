@@ -14,14 +14,22 @@ impl Retry {
     /// map is loaded in bulk that is its load alone. When nothing is left of a map that is
     /// resuming, it runs.
     pub(crate) async fn release(&self, map: &MapName) -> Result<(), RetryError> {
-        self.release_for(map, LONGEST).await
+        if !self.release_for(map, LONGEST).await? {
+            return Ok(());
+        }
+        let again = RetryJob::Release { map: map.clone() };
+        let name = format!("release/{map}");
+        self.outbox
+            .send(QueueName::Retries, Some(map), &name, &again, Duration::ZERO)
+            .await?;
+        Ok(())
     }
 
-    /// Releases for so long; one step at least.
-    async fn release_for(&self, map: &MapName, time: Duration) -> Result<(), RetryError> {
+    /// Releases for so long, one step at least; says whether something is left.
+    async fn release_for(&self, map: &MapName, time: Duration) -> Result<bool, RetryError> {
         // Nobody can apply them; they are kept until the map is back.
         if !self.definition.maps.contains_key(map) {
-            return Ok(());
+            return Ok(false);
         }
         let began = self.clock.now();
         loop {
@@ -42,18 +50,12 @@ impl Retry {
                     // An error means that somebody has paused it meanwhile.
                     let _ = self.states.transition(map, MapEvent::Released).await;
                 }
-                return Ok(());
+                return Ok(false);
             }
             if self.clock.now() >= began + time {
-                break;
+                return Ok(true);
             }
         }
-        let again = RetryJob::Release { map: map.clone() };
-        let name = format!("release/{map}");
-        self.outbox
-            .send(QueueName::Retries, Some(map), &name, &again, Duration::ZERO)
-            .await?;
-        Ok(())
     }
 
     /// Ends what was left in the middle: maps that are resuming although nobody releases
@@ -64,7 +66,9 @@ impl Retry {
         Ok(())
     }
 
-    /// Releases what is parked of some maps. What one of them is stopped by stops no other.
+    /// Releases what is parked of some maps. What one of them is stopped by stops no other. What
+    /// is left is for the next tick: a job for it would be one more with every tick, and all of
+    /// them would send the same packs.
     pub(crate) async fn release_each(&self, maps: Vec<MapName>) {
         let each = LONGEST / u32::try_from(maps.len().max(1)).unwrap_or(u32::MAX);
         for map in maps {

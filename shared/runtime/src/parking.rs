@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
-use model::{Change, Lane, MapName, PackHead, decode_pack, encode_pack};
+use model::{Change, EncodedPack, Lane, MapName, PackHead, decode_pack, encode_pack};
 use ports::{Blobs, StoreError};
 
 use crate::{Outbox, OutboxError};
@@ -17,6 +18,8 @@ pub struct Parking {
 
 /// Packs released in one go; between two of them the state of the map is looked at again.
 const RELEASE_STEP: usize = 100;
+/// Packs of them that are read side by side.
+const READS_AT_ONCE: usize = 16;
 
 fn prefix(map: &MapName) -> String {
     format!("parked/{map}/")
@@ -109,20 +112,38 @@ impl Parking {
     ) -> Result<bool, OutboxError> {
         let parked = lane_prefix(map, lane);
         let names = self.blobs.list(&parked, None, RELEASE_STEP).await?;
-        for name in &names {
-            if let Some(bytes) = self.blobs.get(name).await? {
-                let body = String::from_utf8(bytes.into())
-                    .map_err(StoreError::corrupt(format!("blob `{name}`")))?;
-                let pack =
-                    decode_pack(&body).map_err(StoreError::corrupt(format!("blob `{name}`")))?;
-                outbox
-                    .send_packs(lane, vec![encode_pack(pack.head, &pack.changes)])
-                    .await?;
-                ports::crash_point("parking.released");
+        let reads = stream::iter(names.clone()).map(|name| self.read(name));
+        let mut reads = reads.buffered(READS_AT_ONCE);
+        let (mut read, mut packs, mut failed) = (0, Vec::new(), None);
+        while let Some(pack) = reads.next().await {
+            match pack {
+                Ok(pack) => packs.extend(pack),
+                // Those before it go on their way.
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
-            // Only now: a pack that is sent twice settles once.
-            self.blobs.delete(std::slice::from_ref(name)).await?;
+            read += 1;
         }
-        Ok(names.len() == RELEASE_STEP)
+        outbox.send_packs(lane, packs).await?;
+        ports::crash_point("parking.released");
+        // Only now: a pack that is sent twice settles once.
+        self.blobs.delete(&names[..read]).await?;
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(names.len() == RELEASE_STEP),
+        }
+    }
+
+    /// A parked pack, unless somebody has released it meanwhile.
+    async fn read(&self, name: String) -> Result<Option<EncodedPack>, StoreError> {
+        let Some(bytes) = self.blobs.get(&name).await? else {
+            return Ok(None);
+        };
+        let corrupt = || format!("blob `{name}`");
+        let body = String::from_utf8(bytes.into()).map_err(StoreError::corrupt(corrupt()))?;
+        let pack = decode_pack(&body).map_err(StoreError::corrupt(corrupt()))?;
+        Ok(Some(encode_pack(pack.head, &pack.changes)))
     }
 }
