@@ -1,8 +1,11 @@
 //! Corrections by people, while others work on the same failures.
 
-use model::{AuditEntry, FailureStatus};
+use std::time::Duration;
+
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use model::{AuditEntry, Failure, FailureStatus, RetryJob};
 use operations::{Changed, Edit, OperationError, Selection};
-use ports::FailureFilter;
+use ports::{FailureFilter, Stored};
 use serde_json::json;
 
 use crate::support::{Deployment, Project, all, crm};
@@ -111,4 +114,49 @@ async fn a_correction_leaves_the_digits_of_other_fields_alone() {
     assert_eq!(edited.original, Some(failure.raw));
     let log = operations.audit_log(2).await.unwrap();
     assert_eq!(log[1].detail, json!({ "merge": exact, "count": 1 }));
+}
+
+async fn all_failures(deployment: &Deployment) -> Vec<Stored<Failure>> {
+    let failures = &deployment.home.operations.failures;
+    let page = failures.query(&FailureFilter::unresolved(), None, 100);
+    page.await.unwrap().failures
+}
+
+/// A job of `retry` as it is received for the `receives`-th time.
+fn job(job: &RetryJob, receives: u32) -> SqsEvent {
+    let mut message = SqsMessage::default();
+    message.message_id = Some("one".into());
+    message.body = Some(serde_json::to_string(job).unwrap());
+    let count = ("ApproximateReceiveCount".into(), receives.to_string());
+    message.attributes.extend([count]);
+    let mut event = SqsEvent::default();
+    event.records.push(message);
+    event
+}
+
+#[tokio::test]
+async fn failures_whose_worker_died_before_it_sent_them_are_sent_when_the_job_comes_again() {
+    let deployment = with_failures("").await;
+    let retry = &deployment.home.functions.retry;
+    let all = all_failures(&deployment).await;
+    let failures = all.iter().map(|stored| stored.value.id).collect();
+    let replay = RetryJob::Replay { failures };
+    for (receives, attempts) in [(1, 1), (2, 2), (3, 3)] {
+        // As a worker leaves them that dies now.
+        for Stored { value, revision } in all_failures(&deployment).await {
+            let marked = Failure {
+                status: FailureStatus::Retrying,
+                due: Some(deployment.home.clock.now() + Duration::from_mins(15)),
+                ..value
+            };
+            let failures = &deployment.home.operations.failures;
+            failures.put(Some(revision), &marked).await.unwrap();
+        }
+        let answer = retry.handle_jobs(job(&replay, receives)).await;
+        assert!(answer.batch_item_failures.is_empty());
+        deployment.settle().await;
+        for stored in all_failures(&deployment).await {
+            assert_eq!(stored.value.attempts, attempts, "{stored:#?}");
+        }
+    }
 }

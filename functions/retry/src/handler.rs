@@ -83,13 +83,15 @@ impl Retry {
     }
 
     async fn job(&self, message: SqsMessage) -> Result<(), RetryError> {
+        let receives = message.attributes.get("ApproximateReceiveCount");
+        let receives: u32 = receives.and_then(|n| n.parse().ok()).unwrap_or(1);
         let id = message.message_id.unwrap_or_default();
         let body = message.body.unwrap_or_default();
         let Some((body, blob)) = self.outbox.open(body).await? else {
             return Ok(());
         };
         match serde_json::from_str(&body) {
-            Ok(RetryJob::Replay { failures }) => self.replay(&failures).await?,
+            Ok(RetryJob::Replay { failures }) => self.replay(&failures, receives > 1).await?,
             Ok(RetryJob::Release { map }) => self.release(&map).await?,
             // Where it is wrong, and not what stands there.
             Err(error) => tracing::error!(
@@ -130,15 +132,18 @@ impl Retry {
         Ok(())
     }
 
-    async fn replay(&self, ids: &[FailureId]) -> Result<(), RetryError> {
+    /// Sends failures round. If the job has come before, its worker may have died between marking
+    /// them and sending them: then marked ones are sent as well. One that is tried twice ends once.
+    async fn replay(&self, ids: &[FailureId], again: bool) -> Result<(), RetryError> {
         let mut chosen = Vec::with_capacity(ids.len());
         for id in ids {
-            chosen.extend(self.failures.get(*id).await?.filter(|stored| {
-                matches!(
-                    stored.value.status,
-                    FailureStatus::Open | FailureStatus::Waiting
-                )
-            }));
+            chosen.extend(self.failures.get(*id).await?.filter(
+                |stored| match stored.value.status {
+                    FailureStatus::Open | FailureStatus::Waiting => true,
+                    FailureStatus::Retrying => again,
+                    FailureStatus::Resolved | FailureStatus::Discarded => false,
+                },
+            ));
         }
         self.send_round(chosen, self.clock.now()).await
     }
