@@ -11,6 +11,8 @@ mod bad_records;
 mod bad_sources;
 mod bad_targets;
 mod cap;
+#[cfg(target_os = "linux")]
+mod chaos;
 mod commands;
 mod corrections;
 mod crash;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sample_crm::{SampleCrm, Set};
-use serde_json::{Value, json};
+use serde_json::Value;
 use standardwebhooks::Webhook;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -40,6 +40,7 @@ pub(crate) struct Stack {
     endpoint: String,
     hooks: String,
     project: Project,
+    sender: reqwest::Client,
     /// The functions as they were packaged.
     _build: TempDir,
 }
@@ -89,6 +90,7 @@ impl Stack {
             endpoint: setting.endpoint.to_owned(),
             hooks: hooks.to_owned(),
             project,
+            sender: super::client(),
             _build: build,
         }
     }
@@ -106,25 +108,36 @@ impl Stack {
         run_with(&self.project, &words, &env).await
     }
 
+    /// What its resources are named after.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where its services are.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// Sends the signed webhook of a row as it is now; returns the status of the answer.
     pub(crate) async fn notify(&self, crm: &SampleCrm, set: Set, key: &str) -> u16 {
-        let (kind, name) = match set {
-            Set::Accounts => ("account", "updated"),
-            Set::Contacts => ("contact", "updated"),
-            Set::Orders => ("order", "updated"),
-        };
-        let data = crm.row(set, key).expect("a row");
-        let event = json!({ "type": format!("{kind}.{name}"), "data": data }).to_string();
         let id = format!("msg_{}", uuid::Uuid::new_v4());
+        let answer = self.post(&id, &crm.event(set, key)).await;
+        answer.expect("an answer").0
+    }
+
+    /// Sends an event, signed, under a delivery id; returns the status and the body of the answer.
+    pub(crate) async fn post(&self, id: &str, event: &Value) -> reqwest::Result<(u16, Value)> {
+        let event = event.to_string();
         let now = ports::Clock::now(&ports::SystemClock).as_second();
         let webhook = Webhook::new(HOOK_SECRET).unwrap();
-        let signature = webhook.sign(&id, now, event.as_bytes()).unwrap();
+        let signature = webhook.sign(id, now, event.as_bytes()).unwrap();
         let host = self
             .hooks
             .trim_start_matches("https://")
             .trim_start_matches("http://");
         let host = host.split(['/', ':']).next().unwrap_or_default();
-        let answer = super::client()
+        let answer = self
+            .sender
             .post(format!("{}/hooks/crm", self.endpoint))
             .header("host", host)
             .header("content-type", "application/json")
@@ -133,9 +146,10 @@ impl Stack {
             .header("webhook-signature", signature)
             .body(event)
             .send()
-            .await
-            .expect("an answer");
-        answer.status().as_u16()
+            .await?;
+        let status = answer.status().as_u16();
+        let said = answer.bytes().await?;
+        Ok((status, serde_json::from_slice(&said).unwrap_or_default()))
     }
 
     /// Looks until no change is on its way.

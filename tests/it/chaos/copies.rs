@@ -1,0 +1,58 @@
+//! Messages that come again: a queue of AWS delivers each at least once.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use super::{
+    emulator::Emulator,
+    tally::{Kind, Tally},
+    trouble::{Sending, Trouble},
+};
+
+/// How often something is sent again.
+const EVERY: Duration = Duration::from_millis(400);
+/// How late it is at most, beside the time that it lay here.
+const LATEST: u64 = 45;
+
+/// Sends messages again that were sent at any time before, until this future is dropped.
+pub(super) async fn send_again(
+    emulator: &Emulator,
+    trouble: &Trouble,
+    mut random: Rng,
+    tally: &Tally,
+) {
+    let mut pace = tokio::time::interval(EVERY);
+    loop {
+        pace.tick().await;
+        let Some(sending) = trouble.any_sent(&mut random) else {
+            continue;
+        };
+        let Some((queue, again)) = late(&sending, &mut random) else {
+            continue;
+        };
+        let target = format!("AmazonSQS.{}", sending.action);
+        let answer = emulator.call("sqs", &target, &again).await;
+        let taken = &answer["Successful"];
+        if answer["MessageId"].is_string() || taken.as_array().is_some_and(|all| !all.is_empty()) {
+            tally.add(Kind::Copied, &queue);
+        }
+    }
+}
+
+/// The same messages with a delay, and the queue they are for.
+fn late(sending: &Sending, random: &mut Rng) -> Option<(String, Value)> {
+    let mut call: Value = serde_json::from_slice(&sending.body).ok()?;
+    let queue = call["QueueUrl"].as_str()?.rsplit('-').next()?.to_owned();
+    let delay = json!(random.u64(..LATEST));
+    match call.get_mut("Entries").and_then(Value::as_array_mut) {
+        Some(entries) => {
+            let chosen = random.choice(entries.to_vec())?;
+            *entries = vec![chosen];
+            entries[0]["DelaySeconds"] = delay;
+        }
+        None => call["DelaySeconds"] = delay,
+    }
+    Some((queue, call))
+}
