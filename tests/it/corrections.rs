@@ -118,7 +118,8 @@ async fn a_correction_leaves_the_digits_of_other_fields_alone() {
 
 async fn all_failures(deployment: &Deployment) -> Vec<Stored<Failure>> {
     let failures = &deployment.home.operations.failures;
-    let page = failures.query(&FailureFilter::unresolved(), None, 100);
+    let unresolved = FailureFilter::unresolved();
+    let page = failures.query(&unresolved, None, 100);
     page.await.unwrap().failures
 }
 

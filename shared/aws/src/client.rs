@@ -129,10 +129,10 @@ impl Clients {
     #[must_use]
     pub fn new(config: &SdkConfig) -> Self {
         let to = |service| of_service(config, service);
-        let s3 = to("S3");
+        let storage = to("S3");
         // Only AWS itself has a host name for every bucket.
-        let elsewhere = s3.endpoint_url().is_some();
-        let s3 = aws_sdk_s3::config::Builder::from(&s3)
+        let elsewhere = storage.endpoint_url().is_some();
+        let s3 = aws_sdk_s3::config::Builder::from(&storage)
             .force_path_style(elsewhere)
             .build();
         Self {
