@@ -26,10 +26,10 @@ pub(super) async fn send_again(
     let mut pace = tokio::time::interval(EVERY);
     loop {
         pace.tick().await;
-        let Some(sending) = trouble.any_sent(&mut random) else {
+        let Some((queue, sending)) = trouble.any_sent(&mut random) else {
             continue;
         };
-        let Some((queue, again)) = late(&sending, &mut random) else {
+        let Some(again) = late(&sending, &mut random) else {
             continue;
         };
         let target = format!("AmazonSQS.{}", sending.action);
@@ -41,10 +41,9 @@ pub(super) async fn send_again(
     }
 }
 
-/// The same messages with a delay, and the queue they are for.
-fn late(sending: &Sending, random: &mut Rng) -> Option<(String, Value)> {
-    let mut call: Value = serde_json::from_slice(&sending.body).ok()?;
-    let queue = call["QueueUrl"].as_str()?.rsplit('-').next()?.to_owned();
+/// One of the messages once more, with a delay.
+fn late(sending: &Sending, random: &mut Rng) -> Option<Value> {
+    let mut call = sending.call.clone();
     let delay = json!(random.u64(..LATEST));
     match call.get_mut("Entries").and_then(Value::as_array_mut) {
         Some(entries) => {
@@ -54,5 +53,5 @@ fn late(sending: &Sending, random: &mut Rng) -> Option<(String, Value)> {
         }
         None => call["DelaySeconds"] = delay,
     }
-    Some((queue, call))
+    Some(call)
 }

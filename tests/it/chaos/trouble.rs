@@ -1,13 +1,16 @@
 //! The trouble that services of AWS make, between the functions and the emulator.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use bytes::Bytes;
 use fastrand::Rng;
 use http::StatusCode;
+use serde_json::Value;
 use test_proxy::{Answer, Between, Call, Fate};
 
 use super::{
@@ -24,14 +27,14 @@ const USUAL: f64 = 0.04;
 const BAD: f64 = 0.5;
 /// The share of messages that are sent twice.
 const TWICE: f64 = 0.1;
-/// How many sent messages are kept to be sent again.
-const KEPT: usize = 400;
+/// How many calls that sent messages to a queue are kept to be made again.
+const KEPT: usize = 100;
 
 /// A call that sent messages.
 #[derive(Debug, Clone)]
 pub(super) struct Sending {
     pub(super) action: String,
-    pub(super) body: Bytes,
+    pub(super) call: Value,
 }
 
 /// Makes trouble at random, once it is let loose.
@@ -41,7 +44,8 @@ pub(super) struct Trouble {
     random: Mutex<Rng>,
     /// The service that is in a bad way.
     bad: Mutex<Option<&'static str>>,
-    sent: Mutex<Vec<Sending>>,
+    /// By queue.
+    sent: Mutex<BTreeMap<String, Vec<Sending>>>,
     tally: Arc<Tally>,
 }
 
@@ -70,9 +74,13 @@ impl Trouble {
         with(&self.bad, |bad| *bad = service);
     }
 
-    /// A call of any time since the beginning that sent messages.
-    pub(super) fn any_sent(&self, random: &mut Rng) -> Option<Sending> {
-        with(&self.sent, |sent| random.choice(sent.iter()).cloned())
+    /// A call of any time since the beginning that sent messages, and the queue. Each queue is as
+    /// likely as any other, however many messages it had.
+    pub(super) fn any_sent(&self, random: &mut Rng) -> Option<(String, Sending)> {
+        with(&self.sent, |sent| {
+            let (queue, sendings) = random.choice(sent.iter())?;
+            Some((queue.clone(), random.choice(sendings)?.clone()))
+        })
     }
 
     fn random<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
@@ -113,12 +121,17 @@ impl Between for Trouble {
         if !sends(call) || answer.status != StatusCode::OK {
             return;
         }
+        let asked: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+        // The address of a queue ends with the account and the name.
+        let queue = asked["QueueUrl"].as_str().unwrap_or_default();
+        let queue = queue.rsplit('-').next().unwrap_or_default().to_owned();
         let sending = Sending {
             action: call.action().to_owned(),
-            body: call.body.clone(),
+            call: asked,
         };
         let at = self.random(|random| random.usize(..KEPT));
         with(&self.sent, |sent| {
+            let sent = sent.entry(queue).or_default();
             if sent.len() < KEPT {
                 sent.push(sending);
             } else {
