@@ -11,7 +11,7 @@ use systems::{DefinedPlans, DefinedSystems, Surroundings};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    run(function()).await
+    run(Box::pin(function())).await
 }
 
 async fn function() -> Result<(), Error> {

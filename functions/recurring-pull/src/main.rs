@@ -12,7 +12,7 @@ use systems::{DefinedSystems, Surroundings};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    run(function()).await
+    run(Box::pin(function())).await
 }
 
 async fn function() -> Result<(), Error> {

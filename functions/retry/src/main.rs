@@ -15,7 +15,7 @@ const KEEP: Duration = Duration::from_hours(30 * 24);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    run(function()).await
+    run(Box::pin(function())).await
 }
 
 async fn function() -> Result<(), Error> {

@@ -7,7 +7,7 @@ use webhook_intake::{NEEDS, Remember, WebhookIntake};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    run(function()).await
+    run(Box::pin(function())).await
 }
 
 async fn function() -> Result<(), Error> {

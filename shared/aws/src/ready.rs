@@ -123,14 +123,9 @@ impl Stack {
     /// be had, the log tells: other maps may do without them, and they may be there when they
     /// are used.
     pub async fn ready(&self, needs: &Needs, definition: &Definition) -> Result<(), StackError> {
-        let (queues, tables, bucket, ()) = tokio::join!(
-            in_time("SQS", self.look_at_queues(needs)),
-            in_time("DynamoDB", self.look_at_tables(needs)),
-            in_time("S3", self.look_at_bucket(needs)),
-            self.look_at_secrets(needs, definition),
-        );
         let mut unusable = Vec::new();
-        for looked in [queues, tables, bucket].into_iter().flatten() {
+        // The calls of four services at once are larger than what a stack should hold.
+        for looked in Box::pin(self.look_at_all(needs, definition)).await {
             let Looked {
                 part,
                 permission,
@@ -155,6 +150,16 @@ impl Stack {
         } else {
             Err(StackError::Unusable(unusable))
         }
+    }
+
+    async fn look_at_all(&self, needs: &Needs, definition: &Definition) -> Vec<Looked> {
+        let (queues, tables, bucket, ()) = tokio::join!(
+            in_time("SQS", self.look_at_queues(needs)),
+            in_time("DynamoDB", self.look_at_tables(needs)),
+            in_time("S3", self.look_at_bucket(needs)),
+            self.look_at_secrets(needs, definition),
+        );
+        [queues, tables, bucket].into_iter().flatten().collect()
     }
 
     /// One after the other: side by side each would have a connection of its own.

@@ -220,10 +220,8 @@ async fn what_is_not_there_is_named_in_one_line() {
     let cases: [(Change, &[&str]); 6] = [
         (
             |e| {
-                drop(
-                    e.queues
-                        .insert(QueueName::Live, "http://q/1/nowhere".into()),
-                )
+                e.queues
+                    .insert(QueueName::Live, "http://q/1/nowhere".into());
             },
             &[
                 "queue `live` (http://q/1/nowhere)",
@@ -237,10 +235,8 @@ async fn what_is_not_there_is_named_in_one_line() {
         ),
         (
             |e| {
-                drop(
-                    e.queues
-                        .insert(QueueName::Dead, "http://q/1/nowhere".into()),
-                )
+                e.queues
+                    .insert(QueueName::Dead, "http://q/1/nowhere".into());
             },
             &[
                 "queue `dead`",

@@ -47,7 +47,7 @@ fn late(sending: &Sending, random: &mut Rng) -> Option<Value> {
     let delay = json!(random.u64(..LATEST));
     match call.get_mut("Entries").and_then(Value::as_array_mut) {
         Some(entries) => {
-            let chosen = random.choice(entries.to_vec())?;
+            let chosen = random.choice(entries.clone())?;
             *entries = vec![chosen];
             entries[0]["DelaySeconds"] = delay;
         }

@@ -129,7 +129,7 @@ async fn a_message_says_of_which_map_it_is_only_where_several_share_the_queue() 
         assert_eq!(intake.says(&request).await, taken());
         let sent = intake.queue.sent();
         let last = sent.last().unwrap().group.as_ref();
-        assert_eq!(last.map(|map| map.as_str()), group, "{maps}");
+        assert_eq!(last.map(model::MapName::as_str), group, "{maps}");
     }
 }
 

@@ -431,7 +431,7 @@ fn delivered(receives: &[u32]) -> Delivered {
 async fn what_failed_comes_back_soon_unless_the_function_has_said_when() {
     let (queues, journal) = queues(|_, _| (200, json!({}))).await;
     let message = delivered(&[1, 1, 7]);
-    let wait = Duration::from_secs(300);
+    let wait = Duration::from_mins(5);
     queues.defer(QueueName::Live, "r0", wait).await.unwrap();
     let failed = runtime::failed_items(vec!["m0".into(), "m2".into()]);
     queues.give_back(message, &failed).await;
