@@ -461,34 +461,27 @@ async fn what_could_not_be_entered_is_entered_the_next_time() {
     fixture.clock.advance(Duration::from_mins(11));
     let young = [fixture.pack(&map, run(1), 2)];
     fixture.send(&young).await;
-    let mut counts = Counts::default();
-    counts.add(Outcome::Applied, 3);
-    let pack = pack_ref(&old[0]);
-    let attempt = Attempt::default();
-    let settlement = Settlement {
-        pack,
-        counts,
-        attempt,
-    };
+    let settled = settlements(&old, Outcome::Applied);
     proxy.expect([Trouble::Conflict; 10]);
-    let refused = fixture.ledger.settle(vec![settlement.clone()]).await;
+    let refused = fixture.ledger.settle(settled.clone()).await;
     assert!(refused.is_err(), "others write the same items all the time");
     assert_eq!(proxy.left(), 0);
     assert_eq!(fixture.books(&map).await.in_flight, 5);
     proxy.expect([Trouble::Lost]);
     for _ in 0..2 {
-        let settled = fixture.ledger.settle(vec![settlement.clone()]).await;
-        settled.unwrap();
+        let overruled = fixture.ledger.settle(settled.clone()).await;
+        assert_eq!(overruled.unwrap(), [].into(), "its own word");
         let books = fixture.books(&map).await;
-        assert_eq!(
-            (books.read, books.outcomes.applied, books.in_flight),
-            (5, 3, 2)
-        );
+        let told = (books.read, books.outcomes.applied, books.in_flight);
+        assert_eq!(told, (5, 3, 2));
     }
     proxy.expect([Trouble::Unread]);
-    let asked = [pack_ref(&old[0]), pack_ref(&young[0])];
-    let settled = fixture.ledger.settled(&asked).await.unwrap();
-    assert_eq!(settled, [old[0].id].into());
+    let asked = [&old[0], &young[0]].map(pack_ref);
+    let known = fixture.ledger.settled(&asked).await;
+    assert_eq!(known.unwrap(), [old[0].id].into());
+    // A second of which the packs are old remembers as well whose word it was.
+    let late = fixture.ledger.settle(settlements(&old, Outcome::Failed));
+    assert_eq!(late.await.unwrap(), [old[0].id].into());
 }
 
 #[tokio::test]
