@@ -30,10 +30,12 @@ const RATE: usize = 100;
 /// Batches that Lambda reads from a queue side by side:
 /// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html>.
 const POLLERS: usize = 5;
+/// Messages of a full batch.
+const FULL: usize = 500;
 /// Requests on their way at once.
 const SENDERS: usize = 4;
-/// Seconds of webhooks before counting begins.
-const WARM: usize = 2;
+/// Seconds of webhooks before counting begins: a whole number of windows of up to 3 s.
+const WARM: usize = 6;
 /// Seconds that a function keeps a secret that it verifies with.
 const SECRET_SECONDS: f64 = 30.0;
 /// Seconds after which a worker says again that a run has news.
@@ -66,23 +68,32 @@ async fn second(stack: &Stack, numbers: &AtomicU64) -> io::Result<()> {
     try_join_all(senders).await.map(|_| ())
 }
 
-/// Sends webhooks second by second and delivers those of each second to `pollers` invocations.
+/// Seconds that webhooks are gathered, as the template has it.
+fn window(stack: &Stack) -> io::Result<usize> {
+    let seconds = stack.mapping("live")?.window.as_secs();
+    Ok(usize::try_from(seconds).unwrap_or(1).max(1))
+}
+
+/// Sends webhooks second by second and delivers those of each window to `pollers` invocations.
 async fn run(
     stack: &Stack,
     numbers: &AtomicU64,
     seconds: usize,
     pollers: usize,
 ) -> io::Result<Counts> {
-    let live = stack.mapping("live")?;
-    for at in 0..WARM + seconds {
+    let (live, window) = (stack.mapping("live")?, window(stack)?);
+    for at in (0..WARM + seconds).step_by(window) {
         if at == WARM {
             stack.begin().await?;
         }
-        second(stack, numbers).await?;
-        stack.note_invocations("webhook-intake", RATE);
-        let mut left = RATE;
+        for _ in 0..window {
+            second(stack, numbers).await?;
+        }
+        let gathered = RATE * window;
+        stack.note_invocations("webhook-intake", gathered);
+        let mut left = gathered;
         while left > 0 {
-            let delivered = stack.deliver(live, RATE / pollers, pollers).await?;
+            let delivered = stack.deliver(live, gathered / pollers, pollers).await?;
             if delivered == 0 {
                 return Err(io::Error::other(format!("{left} messages are missing")));
             }
@@ -117,7 +128,8 @@ async fn priced(
     pollers: usize,
     outside: Outside<'_>,
 ) -> io::Result<Bill> {
-    let seconds = (cost.hooks / RATE).max(1);
+    let window = window(stack)?;
+    let seconds = (cost.hooks / RATE).max(1).next_multiple_of(window);
     let mut counts = run(stack, numbers, seconds, pollers).await?;
     let scale = MILLION / crate::real(seconds * RATE);
     by_the_clock(&mut counts, pollers, scale);
@@ -129,7 +141,7 @@ async fn priced(
 
 /// Dollars of a million events at other rates: what a batch costs is so much for itself and so
 /// much for each message, found from two sizes of batches.
-fn at_other_rates(small: (usize, &Bill), large: (usize, &Bill)) {
+fn at_other_rates(window: usize, small: (usize, &Bill), large: (usize, &Bill)) {
     let batch = |(size, bill): (usize, &Bill)| bill.of_whom("apply") / MILLION * crate::real(size);
     // Batches that do not meet others can cost less although they are larger.
     let each = ((batch(large) - batch(small)) / crate::real(large.0 - small.0)).max(0.0);
@@ -141,7 +153,7 @@ fn at_other_rates(small: (usize, &Bill), large: (usize, &Bill)) {
         each * MILLION
     ));
     for rate in [10, RATE, 10 * RATE, 50 * RATE] {
-        let size = crate::real((rate / POLLERS).clamp(1, 500));
+        let size = crate::real((rate * window / POLLERS).clamp(1, FULL));
         let polled = 2.0 * prices::SQS.cost((size / 10.0).ceil()) / size;
         let dollars = rest + (own / size + each + polled) * MILLION;
         say(format!(
@@ -154,8 +166,9 @@ fn at_other_rates(small: (usize, &Bill), large: (usize, &Bill)) {
 pub(crate) async fn measure_database(cost: &Cost, stack: &Stack) -> io::Result<()> {
     let numbers = AtomicU64::new(20_000_000);
     let outside = [("apply", super::bill::DATABASE_MS)];
+    let window = window(stack)?;
     heading(&format!(
-        "a million webhooks into PostgreSQL, {RATE}/s, window of 1 s, {POLLERS} batches side by side"
+        "a million webhooks into PostgreSQL, {RATE}/s, window of {window} s, {POLLERS} batches side by side"
     ));
     let small = priced(stack, &numbers, cost, POLLERS, &outside).await?;
     verdict(
@@ -163,15 +176,16 @@ pub(crate) async fn measure_database(cost: &Cost, stack: &Stack) -> io::Result<(
         small.total(),
         Some(0.75),
     );
-    heading("the same in one batch a second");
+    heading("the same in one batch for each window");
     let large = priced(stack, &numbers, cost, 1, &outside).await?;
     verdict(
-        "a million webhooks, one batch a second",
+        "a million webhooks, one batch for each window",
         large.total(),
         None,
     );
     heading("at other rates: intake + send + (batch + messages) / messages + receive and delete");
-    at_other_rates((RATE / POLLERS, &small), (RATE, &large));
+    let gathered = RATE * window;
+    at_other_rates(window, (gathered / POLLERS, &small), (gathered, &large));
     Ok(())
 }
 
@@ -208,7 +222,7 @@ pub(crate) async fn measure_endpoint(cost: &Cost) -> io::Result<()> {
         )));
     }
     let numbers = AtomicU64::new(30_000_000);
-    let rows = RATE / POLLERS;
+    let rows = RATE * window(&stack)? / POLLERS;
     let waits = crate::real(rows.div_ceil(CONCURRENCY)) * ENDPOINT_MS;
     let outside = [("apply", waits)];
     heading(&format!(

@@ -57,7 +57,7 @@ pub(crate) struct Mapping {
     pub(crate) queue: String,
     pub(crate) batch: usize,
     /// Longest that messages are gathered for a batch.
-    window: Duration,
+    pub(crate) window: Duration,
     arn: String,
     url: String,
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use model::MapName;
-use ports::{Link, Links, Revision, StoreError, Stored};
+use ports::{Batch, Claim, Claimed, Link, Links, Revision, StoreError, Stored};
 use rusqlite::OptionalExtension;
 
 use crate::{Store, checkpoints::next_revision};
@@ -32,6 +32,50 @@ impl Links for Store {
         rows.into_iter()
             .map(|row| row.map(parse).transpose())
             .collect()
+    }
+
+    /// Nothing is noted of a batch: confirming it writes each of its links.
+    async fn begin(&self, _map: &MapName, _batch: &Batch) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn claim(
+        &self,
+        map: &MapName,
+        claims: Vec<(String, Claim)>,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let keys: Vec<String> = claims.iter().map(|(key, _)| key.clone()).collect();
+        let (found, now) = (self.get(map, &keys).await?, self.clock.now());
+        let mut claimed = vec![Claimed::Look; claims.len()];
+        let (mut puts, mut places) = (Vec::new(), Vec::new());
+        for (at, ((key, claim), before)) in claims.into_iter().zip(found).enumerate() {
+            let yields = |stored: &Stored<Link>| stored.value.yields_to(claim.version, now);
+            if before.as_ref().map_or(claim.version.is_some(), yields) {
+                let revision = before.as_ref().map(|before| before.revision);
+                let before = before.map(|before| before.value);
+                let link = before.clone().unwrap_or_default().claimed(claim);
+                puts.push((key, revision, link));
+                places.push((at, before));
+            }
+        }
+        let written = self.put(map, puts).await?;
+        for ((at, before), revision) in places.into_iter().zip(written) {
+            if let Some(revision) = revision {
+                claimed[at] = Claimed::Ours { before, revision };
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn confirm(
+        &self,
+        map: &MapName,
+        _batch: &Batch,
+        links: Vec<(String, Revision, Link)>,
+    ) -> Result<Vec<Option<Revision>>, StoreError> {
+        let links = links.into_iter();
+        let links = links.map(|(key, revision, link)| (key, Some(revision), link));
+        self.put(map, links.collect()).await
     }
 
     async fn put(

@@ -1,11 +1,12 @@
 //! What is remembered of a pair of rows where the target cannot compare versions itself.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use model::{MapName, Version};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{Revision, StoreError, Stored};
 
@@ -36,6 +37,7 @@ pub struct Link {
 /// ended by itself belonged to somebody who died or got no answer: whether the target has
 /// what it says is not known, and it is settled by writing again, that or something newer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Claim {
     /// Version of what is being written; `None` for a delete whose version nobody knows.
     pub version: Option<Version>,
@@ -46,6 +48,100 @@ pub struct Claim {
     /// Number of the attempt. Writing the same again after no answer is the same attempt,
     /// so that a target which tells attempts apart does it once.
     pub attempt: u64,
+    /// The batch that says whether it came true, unless the link itself says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Arc<str>>,
+}
+
+impl Default for Claim {
+    fn default() -> Self {
+        Self {
+            version: None,
+            hash: None,
+            until: Timestamp::UNIX_EPOCH,
+            attempt: 0,
+            batch: None,
+        }
+    }
+}
+
+impl Link {
+    /// The newest version that anybody has written or tried to write; `None` if one of them is
+    /// not known, so that versions do not say what is newer.
+    #[must_use]
+    pub fn newest(&self) -> Option<Version> {
+        match &self.claim {
+            Some(claim) => Some(claim.version?).max(self.applied),
+            None => self.applied,
+        }
+    }
+
+    /// Whether a row may be claimed at `now` in this version without a look at the link.
+    #[must_use]
+    pub fn yields_to(&self, version: Option<Version>, now: Timestamp) -> bool {
+        let lasts = self.claim.as_ref().is_some_and(|claim| claim.until > now);
+        let newest = self.newest();
+        !lasts && newest.is_some() && newest < version
+    }
+
+    /// The link while somebody is writing what is claimed.
+    #[must_use]
+    pub fn claimed(self, claim: Claim) -> Self {
+        Self {
+            claim: Some(claim),
+            writes: self.writes + 1,
+            ..self
+        }
+    }
+
+    /// The link, in which a row is claimed, once the target has what is claimed.
+    #[must_use]
+    pub fn came_true(self, claim: &Claim) -> Self {
+        Self {
+            applied: claim.version,
+            deleted: claim.hash.is_none(),
+            hash: claim.hash.clone(),
+            claim: None,
+            writes: self.writes + 1,
+            found: self.found,
+        }
+    }
+}
+
+/// Claims that are confirmed together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Its name, which no other batch has.
+    pub name: Arc<str>,
+    /// All its claims last until then, or longer.
+    pub until: Timestamp,
+}
+
+impl Batch {
+    /// A new batch.
+    #[must_use]
+    pub fn new(until: Timestamp) -> Self {
+        Self {
+            name: Uuid::new_v4().simple().to_string().into(),
+            until,
+        }
+    }
+}
+
+/// What became of a claim that was made without a look at the link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// It is made.
+    Ours {
+        /// What the link said before. A claim in it that has ended may have come true, unless
+        /// it is of the same content as the new one.
+        before: Option<Link>,
+        /// Where the link is now.
+        revision: Revision,
+    },
+    /// It is not: somebody is writing the row, or the link names a version that is not older,
+    /// or none that can be compared. The link has to be read.
+    Look,
 }
 
 /// The link table.
@@ -57,6 +153,29 @@ pub trait Links: Debug + Send + Sync {
         map: &MapName,
         keys: &[String],
     ) -> Result<Vec<Option<Stored<Link>>>, StoreError>;
+
+    /// Begins a batch, before its first claim.
+    async fn begin(&self, map: &MapName, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Claims rows of which nothing is known: those without a link, and those whose link
+    /// names an older version and has no claim that lasts. One answer per claim in order. The
+    /// batches that the claims name have begun.
+    async fn claim(
+        &self,
+        map: &MapName,
+        claims: Vec<(String, Claim)>,
+    ) -> Result<Vec<Claimed>, StoreError>;
+
+    /// Ends a batch: writes down that its claims came true, of rows whose links are still at the
+    /// revision given, as the links that are given; one answer per link in order as from
+    /// [`put`](Self::put). Claims of the batch that are not given must have been written
+    /// otherwise before; where that may have failed, the batch is never confirmed.
+    async fn confirm(
+        &self,
+        map: &MapName,
+        batch: &Batch,
+        links: Vec<(String, Revision, Link)>,
+    ) -> Result<Vec<Option<Revision>>, StoreError>;
 
     /// Writes links that are still at the revision given (`None`: does not exist), one answer
     /// per link in order; `None` where somebody else was first.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{MAX_MESSAGE_BYTES, MAX_RECEIVES, QueueName};
 
 use crate::{
-    functions::{FUNCTIONS, queue_id, resource_of},
+    functions::{FUNCTIONS, Mapping, queue_id, resource_of},
     none,
     template::{Resource, Template},
 };
@@ -19,6 +19,24 @@ const BATCH_WITHOUT_WINDOW: u64 = 10;
 /// The queue that nobody works off.
 const LOST: &str = "LostQueue";
 const KEY: &str = "!If [OwnKey, ${EncryptionKey.Arn}, ${KmsKeyArn}]";
+
+/// The longest batch window of a mapping that the parameters allow.
+fn window(template: &Template, mapping: &Mapping<'_>) -> u64 {
+    const WINDOW: &str = "MaximumBatchingWindowInSeconds";
+    let said = mapping.properties.text(WINDOW);
+    let parameter = said
+        .strip_prefix("${")
+        .and_then(|name| name.strip_suffix('}'));
+    match parameter {
+        Some(name) => {
+            let most = format!("Parameters.{name}.MaxValue");
+            let most = template.find(&most).map(ToString::to_string);
+            let most = most.and_then(|most| most.parse().ok());
+            most.unwrap_or_else(|| panic!("the parameter {name} needs a MaxValue"))
+        }
+        None => mapping.properties.number(WINDOW),
+    }
+}
 
 /// What the template calls the queue of dead letters.
 fn dead(template: &Template) -> &str {
@@ -176,7 +194,7 @@ fn a_message_stays_invisible_for_as_long_as_a_function_may_have_it() {
         for mapping in function.mappings(&template) {
             let queue = template.resource(&mapping.queue).properties();
             let visibility = queue.number("VisibilityTimeout");
-            let window = mapping.properties.number("MaximumBatchingWindowInSeconds");
+            let window = window(&template, &mapping);
             let least = 6 * timeout + window;
             if !(least..=LONGEST_VISIBILITY).contains(&visibility) {
                 problems.push(format!(
@@ -205,7 +223,7 @@ fn every_mapping_answers_for_single_messages() {
                 ));
             }
             let size = mapping.properties.number("BatchSize");
-            let window = mapping.properties.number("MaximumBatchingWindowInSeconds");
+            let window = window(&template, &mapping);
             if size == 0 || (size > BATCH_WITHOUT_WINDOW && window == 0) {
                 problems.push(format!(
                     "{place}: BatchSize is {size}; above {BATCH_WITHOUT_WINDOW} it needs a \

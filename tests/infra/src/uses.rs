@@ -66,6 +66,9 @@ const BLOB_LIST: &str = "blobs.rs S3Blobs::list";
 const BLOB_MEASURE: &str = "blobs.rs S3Blobs::measure";
 const LINKS_GET: &str = "state/links.rs StateTable::get";
 const LINKS_PUT: &str = "state/links.rs StateTable::put";
+const LINKS_BEGIN: &str = "state/links/claims.rs StateTable::begin_batch";
+const LINKS_CLAIM: &str = "state/links/claims.rs StateTable::claim_row";
+const LINKS_CONFIRM: &str = "state/links/claims.rs StateTable::end_batch";
 const LINKS_LIST: &str = "state/links.rs StateTable::list";
 
 /// What every function does before its first event.
@@ -174,7 +177,16 @@ pub(crate) const USERS: [User; 6] = [
             LOOKS_AT_BUCKET,
             ALERTS,
             of("checkpoints", &[GET, PUT, DELETE]),
-            of("links", &[LINKS_GET, LINKS_PUT]),
+            of(
+                "links",
+                &[
+                    LINKS_GET,
+                    LINKS_BEGIN,
+                    LINKS_CLAIM,
+                    LINKS_CONFIRM,
+                    LINKS_PUT,
+                ],
+            ),
             of("outbox", &[SEND, DEFER]),
             of_blobs("outbox", MESSAGES, &[BLOB_PUT, BLOB_GET, BLOB_DELETE]),
             of_blobs("parking", PARKED, &[BLOB_PUT]),

@@ -5,14 +5,19 @@ use std::collections::{HashMap, HashSet};
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use model::MapName;
-use ports::{Link, Links, Revision, StoreError, Stored};
+use ports::{Batch, Claim, Claimed, Link, Links, Revision, StoreError, Stored};
 use sha2::{Digest, Sha256};
 
 use super::{
     SHARDS, StateTable,
-    item::{Item, get_text, key, revision, text, unavailable},
+    item::{Item, get_text, key, text, unavailable},
     shard,
 };
+
+mod claims;
+mod trace;
+
+use trace::Trace;
 
 /// Writes under way at once.
 const AT_ONCE: usize = 16;
@@ -38,18 +43,13 @@ fn sort_key(name: &str) -> String {
     format!("K{begin}#{}", hex::encode(Sha256::digest(name)))
 }
 
+pub(super) fn link_key(map: &MapName, name: &str) -> Item {
+    key(partition(map, name), sort_key(name))
+}
+
 fn name(item: &Item) -> &str {
     let short = || get_text(item, "sk").and_then(|sk| sk.strip_prefix('K'));
     get_text(item, "name").or_else(short).unwrap_or_default()
-}
-
-fn stored(item: &Item) -> Result<Stored<Link>, StoreError> {
-    let link = get_text(item, "link").unwrap_or_default();
-    let value = serde_json::from_str(link);
-    Ok(Stored {
-        value: value.map_err(StoreError::corrupt(format!("the link of `{}`", name(item))))?,
-        revision: revision(item),
-    })
 }
 
 impl StateTable {
@@ -60,9 +60,8 @@ impl StateTable {
         expected: Option<Revision>,
         link: &Link,
     ) -> Result<Option<Revision>, StoreError> {
-        let link = serde_json::to_string(link).map_err(StoreError::corrupt("a link"))?;
-        let mut item = key(partition(map, name), sort_key(name));
-        item.insert("link".into(), text(link));
+        let mut item = trace::item(link)?;
+        item.extend(link_key(map, name));
         if name.len() > LONGEST {
             item.insert("name".into(), text(name));
         }
@@ -110,13 +109,42 @@ impl Links for StateTable {
         let different: HashSet<&String> = names.iter().collect();
         let keys = different
             .into_iter()
-            .map(|name| key(partition(map, name), sort_key(name)))
+            .map(|name| link_key(map, name))
             .collect();
-        let mut found = HashMap::new();
-        for item in self.items("reading links", keys, true).await? {
-            found.insert(name(&item).to_owned(), stored(&item)?);
-        }
+        let items = self.items("reading links", keys, true).await?;
+        let found: HashMap<String, Stored<Link>> = self.told(items).await?.into_iter().collect();
         Ok(names.iter().map(|name| found.get(name).cloned()).collect())
+    }
+
+    async fn begin(&self, map: &MapName, batch: &Batch) -> Result<(), StoreError> {
+        self.begin_batch(map, batch).await
+    }
+
+    async fn claim(
+        &self,
+        map: &MapName,
+        claims: Vec<(String, Claim)>,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        stream::iter(claims)
+            .map(|(name, claim)| async move { self.claim_row(map, &name, &claim).await })
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    async fn confirm(
+        &self,
+        map: &MapName,
+        batch: &Batch,
+        links: Vec<(String, Revision, Link)>,
+    ) -> Result<Vec<Option<Revision>>, StoreError> {
+        if self.is_in_time(batch) {
+            self.end_batch(batch).await?;
+            return Ok(links.iter().map(|(_, at, _)| Some(*at)).collect());
+        }
+        let links = links.into_iter();
+        let links = links.map(|(name, at, link)| (name, Some(at), link));
+        self.put(map, links.collect()).await
     }
 
     async fn put(
@@ -160,8 +188,6 @@ impl Links for StateTable {
         let mut all: Vec<Item> = try_join_all(lists).await?.into_iter().flatten().collect();
         all.sort_unstable_by(|one, other| get_text(one, "sk").cmp(&get_text(other, "sk")));
         all.truncate(limit);
-        all.iter()
-            .map(|item| Ok((name(item).to_owned(), stored(item)?)))
-            .collect()
+        self.told(all).await
     }
 }

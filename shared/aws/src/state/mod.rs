@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | checkpoint | `C#<first part of its key>#<shard>` | its key |
 //! | link | `L#<map>#<shard>` | `K<key>` |
+//! | open batch of claims | `W#<its name>` | `W` |
 //! | incident | `A#<its name>` | `A` |
 //! | delivery name | `N#<digest>` | `N` |
 //! | totals of a map | `B#<map>` | `T` |

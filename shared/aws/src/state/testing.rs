@@ -1,7 +1,7 @@
 //! The items of the state table, for models of load.
 
 use model::{MapName, Settlement};
-use ports::Revision;
+use ports::{Link, Revision, StoreError};
 
 use super::{
     active::{active_key, books_partition},
@@ -17,6 +17,22 @@ pub type Key = (String, String);
 /// Packs of a run in the books, as they stand in one item.
 #[derive(Debug, Clone, Default)]
 pub struct BookItem(Bucket);
+
+impl super::StateTable {
+    /// What is said of a link whose item was read before `meanwhile` happened, and its batch after.
+    pub async fn link_read_before<F: Future<Output = ()> + Send>(
+        &self,
+        map: &MapName,
+        name: &str,
+        meanwhile: F,
+    ) -> Result<Option<Link>, StoreError> {
+        let keys = vec![links::link_key(map, name)];
+        let items = self.items("reading links", keys, true).await?;
+        meanwhile.await;
+        let told = self.told(items).await?;
+        Ok(told.into_iter().next().map(|(_, stored)| stored.value))
+    }
+}
 
 /// News for one item of the books.
 #[derive(Debug, Clone)]

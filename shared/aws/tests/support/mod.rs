@@ -28,6 +28,11 @@ async fn connect(variable: &str) -> Clients {
     let Some(endpoint) = runtime::env::optional(variable) else {
         panic!("this test needs an emulator at {variable}: run tests/run");
     };
+    connect_to(&endpoint).await
+}
+
+/// Clients of an emulator, or of what stands before it.
+pub(crate) async fn connect_to(endpoint: &str) -> Clients {
     let http = aws_smithy_http_client::Builder::new().build_http();
     let config = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)

@@ -19,6 +19,7 @@
 //!
 //! The module `verdict` says what each answer means.
 
+mod claims;
 mod send;
 mod state;
 mod verdict;

@@ -4,11 +4,12 @@ use connector_http::Call;
 use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
 use mapping::{Rendered, RequestKind, RequestShape};
 use model::{Cause, ErrorClass};
-use ports::{Link, Revision, RowOutcome, StoreError};
+use ports::{Link, Revision, RowOutcome};
 use sha2::{Digest, Sha256};
 
 use crate::{
     HttpTarget,
+    claims::{ClaimedRows, Claims, Ours},
     verdict::{Asked, Verdict, Verdicts, of_answer, of_delay, of_silence, target_error},
     write::{Fate, Job, Writing},
 };
@@ -22,15 +23,20 @@ pub(crate) struct Group<'b> {
 
 type Fates = Vec<(usize, Fate)>;
 
-fn open(jobs: &[Job<'_>]) -> Fates {
-    jobs.iter().map(|job| (job.at, Fate::Open)).collect()
+fn later(jobs: &[Job<'_>]) -> Fates {
+    jobs.iter().map(|job| (job.at, Fate::Later)).collect()
 }
 
 impl HttpTarget {
-    /// Sends a group; one fate per row.
-    pub(crate) async fn send(&self, writing: &Writing<'_>, group: Group<'_>) -> Fates {
-        if writing.health().stopped() {
-            return open(&group.jobs);
+    /// Sends a group; one fate per row, but for those that `claims` confirms.
+    pub(crate) async fn send(
+        &self,
+        writing: &Writing<'_>,
+        claims: &Claims,
+        group: Group<'_>,
+    ) -> Fates {
+        if claims.is_over() || writing.health().stopped() {
+            return later(&group.jobs);
         }
         // The turn comes first: a claim does not last while calls are rationed.
         let what = format!("writing rows of map `{}`", self.map);
@@ -38,51 +44,43 @@ impl HttpTarget {
             Ok(turn) => turn,
             Err(error) => {
                 writing.health().stop(target_error(error));
-                return open(&group.jobs);
+                return later(&group.jobs);
             }
         };
-        match self.claim(&group).await {
-            Ok(claimed) => self.send_claimed(writing, group, claimed, turn).await,
+        let unsent = later(&group.jobs);
+        match self.claim(claims, group.jobs).await {
+            Ok(rows) => {
+                let errands = (writing, claims, group.kind);
+                self.send_claimed(errands, rows, turn).await
+            }
             Err(error) => {
+                // Some of them may be claimed.
+                claims.spoil();
                 writing.health().stop(self.store_error(&error));
-                open(&group.jobs)
+                unsent
             }
         }
-    }
-
-    async fn claim(&self, group: &Group<'_>) -> Result<Vec<Option<Revision>>, StoreError> {
-        let until = self.client.now().saturating_add(self.lease);
-        let until = until.unwrap_or(jiff::Timestamp::MAX);
-        let claim = |job: &Job<'_>| {
-            let link = job.errand.claimed(until);
-            (job.key.clone(), job.errand.revision, link)
-        };
-        let claims = group.jobs.iter().map(claim).collect();
-        let claimed = self.links.put(&self.map, claims).await;
-        ports::crash_point("http.claimed");
-        claimed
     }
 
     async fn send_claimed(
         &self,
-        writing: &Writing<'_>,
-        group: Group<'_>,
-        claimed: Vec<Option<Revision>>,
+        (writing, claims, kind): (&Writing<'_>, &Claims, RequestKind),
+        rows: ClaimedRows<'_>,
         turn: connector_http::Turn<'_>,
     ) -> Fates {
-        let mut fates = Vec::with_capacity(group.jobs.len());
-        let mut ours = Vec::with_capacity(group.jobs.len());
-        for (job, revision) in group.jobs.into_iter().zip(claimed) {
-            match revision {
-                Some(revision) => ours.push((job, revision)),
-                // Somebody else was first.
-                None => fates.push((job.at, Fate::Open)),
-            }
+        let others = rows.others.into_iter();
+        let mut fates: Fates = others.map(|at| (at, Fate::Open)).collect();
+        let (needless, ours): (Vec<_>, Vec<_>) = rows
+            .ours
+            .into_iter()
+            .partition(|(job, _)| job.errand.needless);
+        for row in needless {
+            claims.note(row);
         }
         if !ours.is_empty() {
-            let verdicts = self.ask(writing, group.kind, &ours, turn).await;
+            let verdicts = self.ask(writing, kind, &ours, turn).await;
             ports::crash_point("http.called");
-            fates.extend(self.write_down(writing, ours, verdicts).await);
+            fates.extend(self.write_down(writing, claims, ours, verdicts).await);
         }
         fates
     }
@@ -165,11 +163,12 @@ impl HttpTarget {
         hex::encode(&hash.finalize()[..16])
     }
 
-    /// Writes down in the links what became of the rows.
+    /// Writes down in the links what became of the rows; what was done is left to `claims`.
     async fn write_down(
         &self,
         writing: &Writing<'_>,
-        jobs: Vec<(Job<'_>, Revision)>,
+        claims: &Claims,
+        jobs: Vec<Ours<'_>>,
         verdicts: Verdicts,
     ) -> Fates {
         let count = jobs.len();
@@ -190,39 +189,33 @@ impl HttpTarget {
         let now = self.client.now();
         let mut fates = Vec::with_capacity(count);
         let mut links: Vec<(String, Option<Revision>, Link)> = Vec::new();
-        let mut done = Vec::new();
         for ((job, revision), verdict) in jobs.into_iter().zip(verdicts) {
-            let errand = job.errand;
+            let errand = &job.errand;
             let (link, fate) = match verdict {
                 Verdict::Done => {
-                    done.push((links.len(), fates.len()));
-                    (Some(errand.done()), Fate::Done(errand.outcome))
+                    claims.note((job, revision));
+                    continue;
                 }
-                Verdict::Stop(_) => (Some(errand.undone()), Fate::Open),
-                Verdict::Down(_) => (Some(errand.doubtful(now)), Fate::Open),
+                Verdict::Stop(_) => (errand.undone(), Fate::Open),
+                Verdict::Down(_) => (errand.doubtful(now), Fate::Open),
                 Verdict::Unfit(cause) | Verdict::Refused(cause) => {
-                    (Some(errand.undone()), refused(cause))
+                    (errand.undone(), refused(cause))
                 }
-                Verdict::Doubtful(cause) => (Some(errand.doubtful(now)), refused(cause)),
+                Verdict::Doubtful(cause) => (errand.doubtful(now), refused(cause)),
                 // The claim stays until it ends: the request may still be under way.
                 Verdict::Silent { mut cause, .. } => {
                     cause.retry_after = cause.retry_after.max(Some(self.lease));
-                    (None, failed(cause))
+                    (errand.silent(), failed(cause))
                 }
             };
-            links.extend(link.map(|link| (job.key, Some(revision), link)));
+            links.push((job.key, Some(revision), link));
             fates.push((job.at, fate));
         }
-        match self.links.put(&self.map, links).await {
-            Ok(written) => {
-                for (link, fate) in done {
-                    if written.get(link).is_some_and(Option::is_none) {
-                        // The claim had ended, and somebody else wrote meanwhile.
-                        fates[fate].1 = Fate::Done(RowOutcome::Tie);
-                    }
-                }
-            }
-            Err(error) => writing.health().stop(self.store_error(&error)),
+        if !links.is_empty()
+            && let Err(error) = self.links.put(&self.map, links).await
+        {
+            claims.spoil();
+            writing.health().stop(self.store_error(&error));
         }
         fates
     }

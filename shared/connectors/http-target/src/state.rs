@@ -1,5 +1,7 @@
 //! What a link says must be done about a row.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use mapping::RequestKind;
 use model::Version;
@@ -28,41 +30,76 @@ pub(crate) struct Errand {
     version: Option<Version>,
     hash: Option<String>,
     attempt: u64,
+    /// When the claim ends, and the batch that tells whether it came true.
+    until: Timestamp,
+    batch: Option<Arc<str>>,
     /// What became of the row if the call succeeds.
     pub(crate) outcome: RowOutcome,
+    /// Whether the endpoint has it already, in an older version.
+    pub(crate) needless: bool,
     link: Link,
     pub(crate) revision: Option<Revision>,
 }
 
 impl Errand {
-    /// The link while the endpoint is being called.
-    pub(crate) fn claimed(&self, until: Timestamp) -> Link {
-        Link {
-            claim: Some(self.claim(until, self.attempt)),
-            writes: self.link.writes + 1,
-            ..self.link.clone()
+    /// An upsert of a row whose link nobody has read: most rows are new, or newer than
+    /// what is there.
+    pub(crate) fn unread(version: Version, hash: &str) -> Self {
+        Self {
+            kind: RequestKind::Upsert,
+            version: Some(version),
+            hash: Some(hash.to_owned()),
+            // Those of links that have been read are counted, and small.
+            attempt: fastrand::u64(1 << 32..1 << 53),
+            until: Timestamp::UNIX_EPOCH,
+            batch: None,
+            outcome: RowOutcome::Applied,
+            needless: false,
+            link: Link::default(),
+            revision: None,
         }
     }
 
-    fn claim(&self, until: Timestamp, attempt: u64) -> Claim {
+    /// Takes note of what the link said before it was claimed.
+    pub(crate) fn learn(&mut self, before: Option<Link>) {
+        self.link = before.unwrap_or_default();
+        let Link { claim, hash, .. } = &self.link;
+        self.needless = claim.is_none() && exists(&self.link) && *hash == self.hash;
+    }
+
+    /// Says how the claim is made.
+    pub(crate) fn is_claimed(&mut self, until: Timestamp, batch: &Arc<str>) {
+        self.until = until;
+        self.batch = Some(Arc::clone(batch));
+    }
+
+    pub(crate) fn claim(&self) -> Claim {
         Claim {
             version: self.version,
             hash: self.hash.clone(),
-            until,
-            attempt,
+            until: self.until,
+            attempt: self.attempt,
+            batch: self.batch.clone(),
         }
+    }
+
+    /// The link while the endpoint is being called.
+    pub(crate) fn claimed(&self) -> Link {
+        self.link.clone().claimed(self.claim())
+    }
+
+    /// The link while the request may still be under way: no batch says what became of it.
+    pub(crate) fn silent(&self) -> Link {
+        let claim = Claim {
+            batch: None,
+            ..self.claim()
+        };
+        self.link.clone().claimed(claim)
     }
 
     /// The link once the endpoint has done it.
     pub(crate) fn done(&self) -> Link {
-        Link {
-            applied: self.version,
-            hash: self.hash.clone(),
-            deleted: self.hash.is_none(),
-            claim: None,
-            writes: self.link.writes + 2,
-            found: self.link.found,
-        }
+        self.claimed().came_true(&self.claim())
     }
 
     /// The link when nothing was done. What was not known before is still not known.
@@ -78,8 +115,14 @@ impl Errand {
     /// The link when the endpoint has ended its work, and how is not known.
     pub(crate) fn doubtful(&self, now: Timestamp) -> Link {
         let writes = self.link.writes + 2;
+        let claim = Claim {
+            until: now,
+            attempt: writes,
+            batch: None,
+            ..self.claim()
+        };
         Link {
-            claim: Some(self.claim(now, writes)),
+            claim: Some(claim),
             writes,
             ..self.link.clone()
         }
@@ -244,7 +287,10 @@ impl Case<'_> {
             version,
             hash: (kind == RequestKind::Upsert).then(|| self.hash.to_owned()),
             attempt: self.link.writes + 1,
+            until: Timestamp::UNIX_EPOCH,
+            batch: None,
             outcome,
+            needless: false,
             link: self.link.clone(),
             revision: self.revision,
         }

@@ -8,18 +8,22 @@ use std::{
 use futures_util::{StreamExt, stream};
 use mapping::RequestKind;
 use model::{Cause, ErrorClass, Lane, Value};
-use ports::{RowOutcome, TableSpec, TargetError, WriteBatch};
+use ports::{RowOp, RowOutcome, TableSpec, TargetError, WriteBatch};
 use tokio::time::Instant;
 
 use crate::{
-    HttpTarget, keys,
+    HttpTarget,
+    claims::Claims,
+    keys,
     send::Group,
     state::{Errand, Step, step},
 };
 
-/// How long a row is waited for that somebody else is writing, and how often it is looked at.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a row is waited for that somebody else is writing, longer than most rounds last, and
+/// how often it is looked at: less and less, because each look costs.
+const PATIENCE: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const SELDOM: Duration = Duration::from_millis(160);
 /// Failed requests in a row, and none that was answered otherwise, after which an endpoint
 /// counts as down.
 const MANY: usize = 10;
@@ -32,6 +36,8 @@ pub(crate) struct Job<'b> {
     pub(crate) key: String,
     pub(crate) row: &'b [Value<'b>],
     pub(crate) errand: Errand,
+    /// Whether its link has not been read.
+    pub(crate) blind: bool,
 }
 
 /// What became of a row in a round.
@@ -39,8 +45,10 @@ pub(crate) struct Job<'b> {
 pub(crate) enum Fate {
     /// It is decided.
     Done(RowOutcome),
-    /// It is looked at again.
+    /// Its link is looked at, and what is to be done decided again.
     Open,
+    /// It has not been begun.
+    Later,
     /// It is tried again among fewer others.
     Among(usize),
 }
@@ -100,12 +108,14 @@ pub(crate) struct Writing<'b> {
     keys: Vec<String>,
     digests: Vec<String>,
     outcomes: Vec<Option<RowOutcome>>,
+    /// Rows that are written without a look at their links.
+    blind: Vec<bool>,
     /// Among how many others a row may be sent.
     among: Vec<usize>,
     health: Mutex<Health>,
 }
 
-impl Writing<'_> {
+impl<'b> Writing<'b> {
     pub(crate) fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,10 +127,25 @@ impl Writing<'_> {
             .collect()
     }
 
+    /// A job for a row whose link has not been read.
+    fn unread(&self, at: usize) -> Option<Job<'b>> {
+        let RowOp::Upsert { version } = self.batch.ops[at] else {
+            return None;
+        };
+        Some(Job {
+            at,
+            key: self.keys[at].clone(),
+            row: self.batch.rows.row(at),
+            errand: Errand::unread(version, &self.digests[at]),
+            blind: true,
+        })
+    }
+
     fn conclude(&mut self, at: usize, fate: Fate) {
+        self.blind[at] &= matches!(fate, Fate::Later);
         match fate {
             Fate::Done(outcome) => self.outcomes[at] = Some(outcome),
-            Fate::Open => {}
+            Fate::Open | Fate::Later => {}
             Fate::Among(others) => self.among[at] = others,
         }
     }
@@ -146,6 +171,12 @@ impl HttpTarget {
             keys: keys(table, &batch.rows),
             digests: batch.rows.iter().map(|row| self.digest(row)).collect(),
             outcomes: vec![None; count],
+            // A load has to note in the links what it has found.
+            blind: batch
+                .ops
+                .iter()
+                .map(|op| batch.found_in.is_none() && matches!(op, RowOp::Upsert { .. }))
+                .collect(),
             among: vec![usize::MAX; count],
             health: Mutex::new(Health {
                 lane: batch.lane,
@@ -155,7 +186,7 @@ impl HttpTarget {
                 gone: None,
             }),
         };
-        let mut waiting_since = Instant::now();
+        let (mut waiting_since, mut pause) = (Instant::now(), LOOK_AGAIN);
         loop {
             let open = writing.open();
             if open.is_empty() {
@@ -164,11 +195,12 @@ impl HttpTarget {
             let round = self.decide(&mut writing, &open).await?;
             if !round.jobs.is_empty() {
                 self.send_all(&mut writing, round.jobs).await?;
-                waiting_since = Instant::now();
+                (waiting_since, pause) = (Instant::now(), LOOK_AGAIN);
             } else if waiting_since.elapsed() >= PATIENCE {
                 self.give_up(&mut writing, round.busy);
             } else if !round.busy.is_empty() {
-                tokio::time::sleep(LOOK_AGAIN.mul_f64(0.5 + fastrand::f64())).await;
+                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+                pause = (pause * 2).min(SELDOM);
             }
         }
         writing.health().verdict()?;
@@ -182,7 +214,17 @@ impl HttpTarget {
         open: &[usize],
     ) -> Result<Round<'b>, TargetError> {
         let store_error = |error| self.store_error(&error);
+        let mut round = Round::default();
+        let (blind, open): (Vec<usize>, Vec<usize>) =
+            open.iter().partition(|at| writing.blind[**at]);
+        round.jobs = blind
+            .into_iter()
+            .filter_map(|at| writing.unread(at))
+            .collect();
         let keys: Vec<String> = open.iter().map(|at| writing.keys[*at].clone()).collect();
+        if keys.is_empty() {
+            return Ok(round);
+        }
         let links = self
             .links
             .get(&self.map, &keys)
@@ -190,7 +232,6 @@ impl HttpTarget {
             .map_err(store_error)?;
         let now = self.client.now();
         let batch = writing.batch;
-        let mut round = Round::default();
         let (mut notes, mut rows) = (Vec::new(), Vec::new());
         for ((at, key), stored) in open.iter().copied().zip(keys).zip(links) {
             let (op, digest) = (&batch.ops[at], &writing.digests[at]);
@@ -210,6 +251,7 @@ impl HttpTarget {
                     key,
                     row: batch.rows.row(at),
                     errand,
+                    blind: false,
                 }),
             }
         }
@@ -235,16 +277,18 @@ impl HttpTarget {
         // Records that make an endpoint fail tend to lie side by side. In any other order a
         // good one among them is soon found, which shows that the endpoint works.
         fastrand::shuffle(&mut groups);
-        let shared = &*writing;
+        let (shared, claims) = (&*writing, Claims::new());
         let sent: Vec<_> = groups
             .into_iter()
-            .map(|group| self.send(shared, group))
+            .map(|group| self.send(shared, &claims, group))
             .collect();
         let fates: Vec<_> = stream::iter(sent)
             .buffer_unordered(self.concurrency)
             .collect()
             .await;
-        for (at, fate) in fates.into_iter().flatten() {
+        let confirmed = self.confirm(claims).await;
+        let confirmed = confirmed.map_err(|error| self.store_error(&error))?;
+        for (at, fate) in fates.into_iter().flatten().chain(confirmed) {
             writing.conclude(at, fate);
         }
         let mut health = writing.health();

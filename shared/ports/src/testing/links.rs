@@ -1,9 +1,214 @@
 //! What every link table has to do.
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use model::Version;
 
 use super::map_name;
-use crate::{Claim, Link, Links};
+use crate::{Batch, Claim, Claimed, Link, Links, Revision};
+
+/// Ends of claims: long ago, and not for long.
+const PAST: Timestamp = Timestamp::UNIX_EPOCH;
+const FUTURE: Timestamp = Timestamp::MAX;
+
+fn claim(version: i64, until: Timestamp, batch: &Batch) -> Claim {
+    Claim {
+        version: Some(Version(version)),
+        hash: Some(format!("h{version}")),
+        until,
+        attempt: 5,
+        batch: Some(Arc::clone(&batch.name)),
+    }
+}
+
+async fn begun<L: Links>(links: &L, until: Timestamp) -> Batch {
+    let batch = Batch::new(until);
+    links.begin(&map_name("a"), &batch).await.expect("begin");
+    batch
+}
+
+async fn claimed<L: Links>(links: &L, key: &str, claim: &Claim) -> Claimed {
+    let claims = vec![(key.to_owned(), claim.clone())];
+    let mut claimed = links.claim(&map_name("a"), claims).await.expect("claim");
+    claimed.remove(0)
+}
+
+/// Claims a row that can be claimed.
+async fn ours<L: Links>(links: &L, key: &str, claim: &Claim) -> (Option<Link>, Revision) {
+    match claimed(links, key, claim).await {
+        Claimed::Ours { before, revision } => (before, revision),
+        Claimed::Look => panic!("`{key}` cannot be claimed"),
+    }
+}
+
+async fn one<L: Links>(links: &L, key: &str) -> Link {
+    let found = links.get(&map_name("a"), &[key.to_owned()]).await;
+    let found = found.expect("get").remove(0);
+    found.expect("a link").value
+}
+
+/// Claims a row and confirms it; returns what the link then is.
+async fn written<L: Links>(links: &L, key: &str, version: i64, last: Timestamp) -> Link {
+    let batch = begun(links, last).await;
+    let claim = claim(version, last, &batch);
+    let (before, revision) = ours(links, key, &claim).await;
+    let link = before.unwrap_or_default().claimed(claim.clone());
+    assert_eq!(one(links, key).await, link, "while it is claimed");
+    let link = link.came_true(&claim);
+    let confirmed = vec![(key.to_owned(), revision, link.clone())];
+    let confirmed = links.confirm(&map_name("a"), &batch, confirmed).await;
+    assert!(confirmed.expect("confirm")[0].is_some());
+    link
+}
+
+/// What is claimed and confirmed is what the link says, whether the batch ends in time or late,
+/// and however often it happens.
+pub async fn confirmed_claims_are_links<L: Links>(links: &L) {
+    for last in [PAST, FUTURE] {
+        let key = format!("{last}");
+        let mut numbers = vec![0];
+        for version in 1..=4 {
+            let link = written(links, &key, version, last).await;
+            assert_eq!(link.applied, Some(Version(version)));
+            assert_eq!(one(links, &key).await, link);
+            numbers.push(link.writes);
+            let listed = links.list(&map_name("a"), None, 9).await.expect("list");
+            assert!(
+                listed
+                    .iter()
+                    .any(|(name, stored)| *name == key && stored.value == link)
+            );
+            if last == FUTURE {
+                break;
+            }
+        }
+        assert!(numbers.windows(2).all(|two| two[0] < two[1]), "{numbers:?}");
+    }
+}
+
+/// Only what is older, and what nobody is writing, yields to a claim; what has no link does.
+pub async fn claims_yield_to_what_is_newer<L: Links>(links: &L) {
+    written(links, "old", 5, PAST).await;
+    let batch = begun(links, FUTURE).await;
+    for version in [4, 5] {
+        let claim = claim(version, FUTURE, &batch);
+        assert_eq!(
+            claimed(links, "old", &claim).await,
+            Claimed::Look,
+            "{version}"
+        );
+    }
+    let undated = Claim {
+        version: None,
+        ..claim(6, FUTURE, &batch)
+    };
+    for key in ["old", "new"] {
+        assert_eq!(claimed(links, key, &undated).await, Claimed::Look);
+    }
+    let (before, _) = ours(links, "old", &claim(6, FUTURE, &batch)).await;
+    assert_eq!(before.expect("a link").newest(), Some(Version(5)));
+    assert_eq!(
+        claimed(links, "old", &claim(7, FUTURE, &batch)).await,
+        Claimed::Look
+    );
+    let (before, _) = ours(links, "new", &claim(1, PAST, &batch)).await;
+    assert_eq!(before, None);
+    // A claim that has ended yields to a newer one, and not to an older.
+    assert_eq!(
+        claimed(links, "new", &claim(1, PAST, &batch)).await,
+        Claimed::Look
+    );
+    let (before, _) = ours(links, "new", &claim(2, PAST, &batch)).await;
+    let before = before.expect("a link");
+    assert_eq!(
+        before.claim.and_then(|claim| claim.version),
+        Some(Version(1))
+    );
+    assert_eq!(before.applied, None);
+    // A deletion that nobody can date does not yield.
+    let undated = Link {
+        deleted: true,
+        ..Link::default()
+    };
+    let put = vec![("gone".to_owned(), None, undated)];
+    links.put(&map_name("a"), put).await.expect("put");
+    assert_eq!(
+        claimed(links, "gone", &claim(9, FUTURE, &batch)).await,
+        Claimed::Look
+    );
+    // What was put yields as what was claimed does.
+    let put = vec![("put".to_owned(), None, link(1))];
+    links.put(&map_name("a"), put).await.expect("put");
+    assert_eq!(
+        claimed(links, "put", &claim(2, FUTURE, &batch)).await,
+        Claimed::Look
+    );
+    let (before, revision) = ours(links, "put", &claim(3, FUTURE, &batch)).await;
+    assert_eq!(before.expect("a link").found, Some(2));
+    assert_eq!(
+        one(links, "put").await.found,
+        Some(2),
+        "the load that found it is kept"
+    );
+    let put = vec![("put".to_owned(), Some(revision), link(3))];
+    let put = links.put(&map_name("a"), put).await.expect("put");
+    assert!(put[0].is_some());
+    assert_eq!(
+        one(links, "put").await,
+        link(3),
+        "nothing of the claim is left"
+    );
+}
+
+/// What a claim replaced is known for sure where it has the same content.
+pub async fn claims_of_the_same_content_know_it<L: Links>(links: &L) {
+    let link = written(links, "a", 1, PAST).await;
+    let batch = begun(links, FUTURE).await;
+    let same = Claim {
+        hash: link.hash.clone(),
+        ..claim(2, PAST, &batch)
+    };
+    let (before, _) = ours(links, "a", &same).await;
+    assert_eq!(before, Some(link));
+    // Now it is claimed, and nobody has said that it came true.
+    let again = Claim {
+        version: Some(Version(3)),
+        ..same.clone()
+    };
+    let (before, _) = ours(links, "a", &again).await;
+    assert_eq!(before.expect("a link").claim, Some(same));
+}
+
+/// A batch that is not confirmed leaves its claims as they are, and one that is says nothing of
+/// those that were written otherwise before.
+pub async fn batches_tell_only_of_their_own<L: Links>(links: &L) {
+    let map = map_name("a");
+    for last in [PAST, FUTURE] {
+        let name = |name: &str| format!("{name} {last}");
+        let (dead, batch) = (begun(links, last).await, begun(links, last).await);
+        let left = claim(1, PAST, &dead);
+        ours(links, &name("left"), &left).await;
+        let mine = claim(2, last, &batch);
+        let (_, revision) = ours(links, &name("done"), &mine).await;
+        let done = Link::default().claimed(mine.clone()).came_true(&mine);
+        let (_, undone) = ours(links, &name("undone"), &mine).await;
+        let doubtful = Link::default().claimed(Claim {
+            batch: None,
+            ..mine.clone()
+        });
+        let put = vec![(name("undone"), Some(undone), doubtful.clone())];
+        assert!(links.put(&map, put).await.expect("put")[0].is_some());
+        let confirmed = vec![(name("done"), revision, done.clone())];
+        links
+            .confirm(&map, &batch, confirmed)
+            .await
+            .expect("confirm");
+        assert_eq!(one(links, &name("done")).await, done);
+        assert_eq!(one(links, &name("undone")).await, doubtful);
+        assert_eq!(one(links, &name("left")).await.claim, Some(left));
+    }
+}
 
 fn link(version: i64) -> Link {
     Link {
@@ -15,6 +220,7 @@ fn link(version: i64) -> Link {
             hash: None,
             until: jiff::Timestamp::UNIX_EPOCH,
             attempt: 7,
+            batch: None,
         }),
         writes: 3,
         found: Some(2),
@@ -142,6 +348,10 @@ macro_rules! links_contract {
                 keys_may_be_long,
                 each_link_is_fenced,
                 lists_links_in_order,
+                confirmed_claims_are_links,
+                claims_yield_to_what_is_newer,
+                claims_of_the_same_content_know_it,
+                batches_tell_only_of_their_own,
             ]
         );
     };

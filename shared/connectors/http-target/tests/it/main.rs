@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod answers;
+mod batched;
 mod contract;
 mod endpoint;
 mod order;

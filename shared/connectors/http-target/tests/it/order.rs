@@ -11,9 +11,11 @@ use std::{
 
 use async_trait::async_trait;
 use model::{ErrorClass, MapName};
-use ports::{BoxError, Link, Links, Revision, RowOutcome, StoreError, Stored};
+use ports::{
+    Batch, BoxError, Claim, Claimed, Link, Links, Revision, RowOutcome, StoreError, Stored,
+};
 
-use crate::{BATCH, Fixture, SINGLE, Write, endpoint::Fault};
+use crate::{BATCH, Fixture, SINGLE, Write, batched::Batched, endpoint::Fault};
 
 /// Longer than any claim lasts.
 const LATER: Duration = Duration::from_mins(2);
@@ -28,6 +30,26 @@ struct Breaking {
     breaks: (usize, bool),
 }
 
+impl Breaking {
+    /// Does a write, unless it is the one that breaks.
+    async fn write<T>(
+        &self,
+        write: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let (which, done) = self.breaks;
+        let breaks = self.writes.fetch_add(1, Ordering::SeqCst) + 1 == which;
+        if !breaks || done {
+            let written = write.await?;
+            if !breaks {
+                return Ok(written);
+            }
+        }
+        Err(StoreError::unavailable("writing links")(BoxError::from(
+            "gone",
+        )))
+    }
+}
+
 #[async_trait]
 impl Links for Breaking {
     async fn get(
@@ -39,22 +61,33 @@ impl Links for Breaking {
         self.links.get(map, keys).await
     }
 
+    async fn begin(&self, map: &MapName, batch: &Batch) -> Result<(), StoreError> {
+        self.links.begin(map, batch).await
+    }
+
+    async fn claim(
+        &self,
+        map: &MapName,
+        claims: Vec<(String, Claim)>,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        self.write(self.links.claim(map, claims)).await
+    }
+
+    async fn confirm(
+        &self,
+        map: &MapName,
+        batch: &Batch,
+        links: Vec<(String, Revision, Link)>,
+    ) -> Result<Vec<Option<Revision>>, StoreError> {
+        self.write(self.links.confirm(map, batch, links)).await
+    }
+
     async fn put(
         &self,
         map: &MapName,
         links: Vec<(String, Option<Revision>, Link)>,
     ) -> Result<Vec<Option<Revision>>, StoreError> {
-        let (which, done) = self.breaks;
-        let breaks = self.writes.fetch_add(1, Ordering::SeqCst) + 1 == which;
-        if !breaks || done {
-            let written = self.links.put(map, links).await?;
-            if !breaks {
-                return Ok(written);
-            }
-        }
-        Err(StoreError::unavailable("writing links")(BoxError::from(
-            "gone",
-        )))
+        self.write(self.links.put(map, links)).await
     }
 
     async fn list(
@@ -235,6 +268,55 @@ async fn what_is_not_known_is_not_taken_for_known() {
     assert_eq!(fixture.endpoint.name(1).as_deref(), Some("a"));
 }
 
+/// One row has no answer, and its neighbours of the same batch have one.
+#[tokio::test]
+async fn what_is_confirmed_together_does_not_cover_what_is_not_known() {
+    for http in [SINGLE, BATCH] {
+        let fixture = Fixture::with_links(http, Batched::over).await;
+        let fault = if http == SINGLE {
+            Fault::DoneAndLost
+        } else {
+            Fault::Refused(504)
+        };
+        fixture.endpoint.fail([fault]);
+        let rows: Vec<Write<'_>> = (1..=20).map(|no| (no, 5, Some("x"))).collect();
+        let outcomes = fixture.write(&rows).await.unwrap();
+        let lost: Vec<usize> = (0..rows.len())
+            .filter(|at| outcomes[*at] != RowOutcome::Applied)
+            .collect();
+        assert!(!lost.is_empty() && lost.len() < rows.len(), "{outcomes:?}");
+        fixture.clock.advance(LATER);
+        let outcomes = fixture.write(&rows).await.unwrap();
+        for (at, outcome) in outcomes.into_iter().enumerate() {
+            let again = if lost.contains(&at) {
+                RowOutcome::Applied
+            } else {
+                RowOutcome::Unchanged
+            };
+            assert_eq!(outcome, again, "row {at} of {http}");
+        }
+    }
+}
+
+/// A new row costs one claim, and no look at its link.
+#[tokio::test]
+async fn what_is_new_is_not_looked_for() {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let fixture = Fixture::with_links(SINGLE, watched((0, false), Arc::clone(&reads))).await;
+    for (version, content) in [(1, "a"), (2, "b"), (3, "b")] {
+        let row = (1, version, Some(content));
+        assert_eq!(fixture.write_one(row).await, RowOutcome::Applied);
+        fixture.clock.advance(LATER);
+    }
+    assert_eq!(reads.load(Ordering::SeqCst), 0);
+    assert_eq!(fixture.endpoint.requests(), 2, "the same again is not sent");
+    assert_eq!(
+        fixture.write_one((1, 2, Some("b"))).await,
+        RowOutcome::Superseded
+    );
+    assert_eq!(reads.load(Ordering::SeqCst), 1);
+}
+
 fn any_fault(random: &mut fastrand::Rng) -> Option<Fault> {
     Some(match random.u8(..12) {
         0 => Fault::Refused(500),
@@ -247,14 +329,23 @@ fn any_fault(random: &mut fastrand::Rng) -> Option<Fault> {
     })
 }
 
+/// A fixture with each kind of link table.
+async fn either(http: &str, plain: bool) -> Fixture {
+    if plain {
+        Fixture::new(http).await
+    } else {
+        Fixture::with_links(http, Batched::over).await
+    }
+}
+
 /// Changes in any order, several times each, over an endpoint that fails in every way: in
 /// the end it has the newest version of each row, and never went back.
 #[tokio::test]
 async fn the_newest_version_wins_whatever_fails() {
-    for seed in 0..30 {
+    for seed in 0..40 {
         let mut random = fastrand::Rng::with_seed(seed);
         let http = if seed % 2 == 0 { SINGLE } else { BATCH };
-        let fixture = Fixture::new(http).await;
+        let fixture = either(http, seed % 4 < 2).await;
         let names: Vec<String> = (0..=9).map(|version| format!("v{version}")).collect();
         fixture.endpoint.inner().lenient = true;
         let mut open: Vec<(i64, i64)> = Vec::new();
