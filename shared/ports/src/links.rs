@@ -28,6 +28,10 @@ pub struct Link {
     pub writes: u64,
     /// The newest load that found the row at the source.
     pub found: Option<u32>,
+    /// The newest version that was tried and not done. A claim for it that is late on its way to
+    /// the table has to find the link looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tried: Option<Version>,
 }
 
 /// Leave to write one row, for a while.
@@ -70,10 +74,13 @@ impl Link {
     /// not known, so that versions do not say what is newer.
     #[must_use]
     pub fn newest(&self) -> Option<Version> {
-        match &self.claim {
-            Some(claim) => Some(claim.version?).max(self.applied),
-            None => self.applied,
-        }
+        let claimed = match &self.claim {
+            Some(claim) => Some(claim.version?),
+            None => None,
+        };
+        let undated = self.deleted && self.applied.is_none();
+        let newest = claimed.max(self.applied).max(self.tried);
+        newest.filter(|_| !undated)
     }
 
     /// Whether a row may be claimed at `now` in this version without a look at the link.
@@ -104,6 +111,7 @@ impl Link {
             claim: None,
             writes: self.writes + 1,
             found: self.found,
+            tried: self.tried,
         }
     }
 }

@@ -106,6 +106,7 @@ impl Errand {
     pub(crate) fn undone(&self) -> Link {
         let mut link = self.link.clone();
         link.writes += 2;
+        link.tried = link.tried.max(self.version);
         if let Some(claim) = &mut link.claim {
             claim.attempt = link.writes;
         }

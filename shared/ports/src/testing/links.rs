@@ -137,6 +137,18 @@ pub async fn claims_yield_to_what_is_newer<L: Links>(links: &L) {
         claimed(links, "gone", &claim(9, FUTURE, &batch)).await,
         Claimed::Look
     );
+    // What was tried in vain does not yield to what is late.
+    let tried = Link {
+        tried: Some(Version(7)),
+        ..Link::default()
+    };
+    let put = vec![("tried".to_owned(), None, tried)];
+    links.put(&map_name("a"), put).await.expect("put");
+    for version in [6, 7] {
+        let claim = claim(version, FUTURE, &batch);
+        assert_eq!(claimed(links, "tried", &claim).await, Claimed::Look);
+    }
+    ours(links, "tried", &claim(8, FUTURE, &batch)).await;
     // What was put yields as what was claimed does.
     let put = vec![("put".to_owned(), None, link(1))];
     links.put(&map_name("a"), put).await.expect("put");
@@ -224,6 +236,7 @@ fn link(version: i64) -> Link {
         }),
         writes: 3,
         found: Some(2),
+        tried: None,
     }
 }
 

@@ -10,6 +10,11 @@
 //! the claims in it end: who reads a link whose claim has ended, and does not find its batch, has
 //! read the link after the last write of that batch. Who reads one whose claim lasts yet may have
 //! read it before, and reads it again.
+//!
+//! A claim whose call is repeated may arrive once more when its batch has ended. It does no harm:
+//! the link names its version then, as done or as tried. Of a worker that dies the item of its batch
+//! is left, a hundred bytes; its claims have not come true as long as it is there, so nobody may
+//! remove it.
 
 use std::{
     collections::{HashMap, HashSet},
