@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use definition::Map;
+use jiff::Timestamp;
 use mapping::Plan;
 use model::{
     Change, Counts, Lane, LoadJob, LoadMode, LoadPlan, LoadStatus, MapEvent, MapName, MapState, Op,
@@ -12,14 +13,12 @@ use model::{
 use ports::{CheckpointsExt, Source, Stored, Target};
 use runtime::TransitionError;
 
-use crate::{InitialLoad, LoadError};
+use crate::{InitialLoad, LoadError, handler::GRACE};
 
 /// How long to wait before looking again whether all has been applied.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How long to wait before looking again whether somebody else has ended it.
 const HELD: Duration = Duration::from_secs(5);
-/// How long a worker may take to end a load: no invocation in the cloud lives longer.
-const LEASE: Duration = Duration::from_mins(15);
 /// Keys per step of a sweep.
 const SWEEP_STEP: usize = 1_000;
 
@@ -30,6 +29,7 @@ impl InitialLoad {
         map: &MapName,
         generation: u32,
         ticket: u32,
+        deadline: Timestamp,
     ) -> Result<(), LoadError> {
         let Some(defined) = self.definition.maps.get(map) else {
             return Ok(());
@@ -66,8 +66,7 @@ impl InitialLoad {
         if self.ledger.in_flight(map, load.run).await? > 0 {
             return self.send(&again, LOOK_AGAIN).await;
         }
-        let now = self.clock.now();
-        let Some(lease) = load.lease.take(now, now + LEASE) else {
+        let Some(lease) = load.lease.take(self.clock.now(), deadline + GRACE) else {
             // Whoever holds it is ending it, or has died over it.
             return self.send(&again, HELD).await;
         };

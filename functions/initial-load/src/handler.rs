@@ -123,6 +123,9 @@ impl LoadError {
 
 /// Jobs of one invocation that run side by side.
 const AT_ONCE: usize = 4;
+/// How long a worker holds a lease beyond its deadline, for what it has begun by then. In the
+/// cloud it does not live so long.
+pub(crate) const GRACE: Duration = Duration::from_mins(2);
 
 impl InitialLoad {
     /// Does jobs: messages of the queue `loads`. What is not done at `deadline` goes on in an
@@ -197,7 +200,7 @@ impl InitialLoad {
                 map,
                 generation,
                 ticket,
-            } => self.finish(&map, generation, ticket).await,
+            } => self.finish(&map, generation, ticket, deadline).await,
         }
     }
 

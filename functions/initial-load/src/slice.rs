@@ -9,10 +9,8 @@ use model::{
 };
 use ports::{CheckpointsExt, Next, Page, ReadFrom, Revision, Source, SourceError, Stored};
 
-use crate::{InitialLoad, LoadError};
+use crate::{InitialLoad, LoadError, handler::GRACE};
 
-/// How long a worker holds a slice beyond its deadline, for the page it is reading then.
-const GRACE: Duration = Duration::from_mins(2);
 /// Changes of a load that may be on their way to the target before reading waits.
 const MOST_IN_FLIGHT: u64 = 100_000;
 /// How often it is looked whether reading may go on.

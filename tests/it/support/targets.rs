@@ -16,6 +16,7 @@ use ports::{
     LoadEnd, RowOutcome, Source, Sweep, Systems, SystemsError, TableSchema, TableSpec, Target,
     TargetError, TargetRow, WriteBatch, testing::ManualClock,
 };
+use tokio::sync::Notify;
 
 use super::Deployment;
 
@@ -25,6 +26,8 @@ pub(crate) struct Switch {
     down: AtomicBool,
     calls: AtomicUsize,
     slow: OnceLock<(Arc<ManualClock>, Duration)>,
+    stuck: AtomicBool,
+    reached: Notify,
 }
 
 impl Switch {
@@ -36,6 +39,16 @@ impl Switch {
     pub(crate) fn slow(&self, clock: &Arc<ManualClock>, time: Duration) {
         let slow = self.slow.set((Arc::clone(clock), time));
         slow.expect("it is not slow yet");
+    }
+
+    /// Lets the next end of a bulk load take for ever.
+    pub(crate) fn stick(&self) {
+        self.stuck.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until a worker is stuck.
+    pub(crate) async fn reached(&self) {
+        self.reached.notified().await;
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -166,6 +179,10 @@ impl Target for Switched {
 
     async fn end_bulk(&self, table: &TableSpec, generation: u32) -> Result<LoadEnd, TargetError> {
         self.switch.call()?;
+        if self.switch.stuck.swap(false, Ordering::SeqCst) {
+            self.switch.reached.notify_one();
+            std::future::pending::<()>().await;
+        }
         self.target.end_bulk(table, generation).await
     }
 
