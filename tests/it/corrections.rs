@@ -153,7 +153,9 @@ async fn failures_whose_worker_died_before_it_sent_them_are_sent_when_the_job_co
             let failures = &deployment.home.operations.failures;
             failures.put(Some(revision), &marked).await.unwrap();
         }
-        let answer = retry.handle_jobs(job(&replay, receives)).await;
+        let answer = retry
+            .handle_jobs(job(&replay, receives), deployment.deadline())
+            .await;
         assert!(answer.batch_item_failures.is_empty());
         deployment.settle().await;
         for stored in all_failures(&deployment).await {

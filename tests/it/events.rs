@@ -318,8 +318,8 @@ async fn retry_with(deployment: &Deployment, case: &str) -> SqsBatchResponse {
     let event = event(case);
     if event.get("detail-type").is_some() {
         typed::<EventBridgeEvent>(case, &event);
-        retry.tick().await.unwrap();
-        retry.tidy().await.unwrap();
+        retry.tick(deployment.deadline()).await.unwrap();
+        retry.tidy(deployment.deadline()).await.unwrap();
         return SqsBatchResponse::default();
     }
     let event: SqsEvent = typed(case, &event);
@@ -329,7 +329,7 @@ async fn retry_with(deployment: &Deployment, case: &str) -> SqsBatchResponse {
         .and_then(|record| record.event_source_arn.clone());
     match source.as_deref().and_then(|arn| arn.rsplit('-').next()) {
         Some("failures") | None => retry.handle_reports(event).await,
-        Some("retries") => retry.handle_jobs(event).await,
+        Some("retries") => retry.handle_jobs(event, deployment.deadline()).await,
         Some("dead") => retry.handle_dead(event).await,
         Some(other) => panic!("{case} comes from {other}"),
     }

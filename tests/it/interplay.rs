@@ -10,18 +10,9 @@ use sample_crm::Set;
 use serde_json::json;
 
 use crate::support::{
-    Deployment, Project, assert_equal, crm, differences_of, name, notify, orders, send, small_crm,
+    Deployment, Project, assert_equal, crm, differences_of, message, name, notify, orders, send,
+    small_crm,
 };
-
-/// The message with which a function asks for something to be done.
-fn job(body: &impl serde::Serialize) -> SqsEvent {
-    let mut message = SqsMessage::default();
-    message.message_id = Some("1".into());
-    message.body = Some(serde_json::to_string(body).unwrap());
-    let mut event = SqsEvent::default();
-    event.records = vec![message];
-    event
-}
 
 #[tokio::test]
 async fn a_load_that_an_expired_link_asks_for_is_not_forgotten_when_its_map_is_paused() {
@@ -31,7 +22,7 @@ async fn a_load_that_an_expired_link_asks_for_is_not_forgotten_when_its_map_is_p
     assert!(crm.delete(Set::Orders, "100002"));
     crm.expire_deltas();
     let (home, orders) = (&deployment.home, name("orders"));
-    let pull = job(&model::PullJob::Pull {
+    let pull = message(&model::PullJob::Pull {
         asked: None,
         wanted: false,
         map: orders.clone(),
@@ -179,7 +170,7 @@ async fn old_news_of_a_row_does_not_hide_from_a_load_that_it_is_gone() {
     assert!(crm.delete(Set::Orders, &key));
     crm.expire_deltas();
     deployment.clock.advance(Duration::from_secs(1));
-    let start = job(&model::LoadJob::Start {
+    let start = message(&model::LoadJob::Start {
         map: name("orders"),
         replaces_mark: true,
         generation: 1,
@@ -239,7 +230,7 @@ async fn a_pull_whose_time_is_up_goes_on_in_another_invocation() {
         crm.write(Set::Orders, &key, &json!({ "Status": "changed" }));
     }
     let pages = crm.pages_served(Set::Orders);
-    let pull = job(&model::PullJob::Pull {
+    let pull = message(&model::PullJob::Pull {
         asked: None,
         wanted: true,
         map: name("orders"),
@@ -292,7 +283,7 @@ async fn a_pull_that_ends_an_older_one_is_followed_by_one_of_its_own() {
     for key in crm.keys(Set::Orders) {
         crm.write(Set::Orders, &key, &json!({ "Status": "changed" }));
     }
-    let pull = job(&model::PullJob::Pull {
+    let pull = message(&model::PullJob::Pull {
         asked: None,
         wanted: false,
         map: name("orders"),
@@ -367,7 +358,7 @@ async fn two_jobs_that_hand_one_load_over_at_once_break_nothing() {
     };
     let states = &deployment.home.operations.states;
     states.transition(&orders, begun).await.unwrap();
-    let mut both = job(&model::LoadJob::Finish {
+    let mut both = message(&model::LoadJob::Finish {
         map: orders.clone(),
         generation: 2,
         ticket: plan.ticket,

@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use model::{EncodedPack, FailureStatus, Lane, MapState, PackHead, QueueName, RunId};
 use ports::{Blobs, Outgoing, Queue, QueueError, Sent, testing::ManualClock};
-use retry::Retry;
 use runtime::{Outbox, Parking};
 use sample_crm::{SampleCrm, Set};
 use serde_json::json;
@@ -98,7 +97,13 @@ async fn what_is_kept_of_a_map_that_is_gone_stays_where_it_is_until_the_map_is_b
     deployment.settle().await;
     for _ in 0..3 {
         deployment.clock.advance(Duration::from_secs(31));
-        deployment.home.functions.retry.tick().await.unwrap();
+        deployment
+            .home
+            .functions
+            .retry
+            .tick(deployment.deadline())
+            .await
+            .unwrap();
         assert_eq!(local::deliver_visible(&deployment.home).await, 0);
     }
     let status = deployment.home.operations.status().await.unwrap();
@@ -143,12 +148,20 @@ async fn a_parked_pack_that_cannot_be_read_stops_no_other_map() {
         .await
         .unwrap();
 
-    home.functions.retry.tick().await.unwrap();
+    home.functions
+        .retry
+        .tick(deployment.deadline())
+        .await
+        .unwrap();
     for _ in 0..5 {
         local::deliver_visible(home).await;
     }
     assert_equal(&crm, &deployment.project.warehouse());
-    home.functions.retry.tidy().await.unwrap();
+    home.functions
+        .retry
+        .tidy(deployment.deadline())
+        .await
+        .unwrap();
     // It is not passed over in silence.
     assert_eq!(deployment.state("accounts").await, MapState::Resuming);
     assert_eq!(deployment.status("accounts").await.parked.packs, 1);
@@ -198,18 +211,9 @@ async fn a_release_that_takes_long_is_not_begun_anew_by_every_tick() {
         clock: Arc::clone(clock),
         sent: Mutex::default(),
     });
-    let retry = Retry {
-        definition: Arc::clone(&operations.definition),
-        failures: Arc::clone(&operations.failures),
-        outbox: Outbox::new(Arc::clone(&slow) as _, Arc::new(home.store.clone())),
-        parking: operations.parking.clone(),
-        states: operations.states.clone(),
-        ledger: Arc::clone(&operations.ledger),
-        clock: Arc::clone(&operations.clock),
-        keep: Duration::MAX,
-    };
+    let retry = deployment.retry_through(Arc::clone(&slow) as _);
     for _ in 0..4 {
-        retry.tick().await.unwrap();
+        retry.tick(deployment.deadline()).await.unwrap();
     }
     let sent = slow.sent.lock().unwrap().clone();
     assert_eq!(sent, [QueueName::Live; PACKS], "each once, and no jobs");

@@ -10,6 +10,7 @@ mod handler;
 mod messages;
 mod release;
 mod reports;
+mod round;
 
 pub use config::NEEDS;
 pub use handler::{Retry, RetryError};

@@ -27,19 +27,20 @@ async fn function() -> Result<(), Error> {
         outbox: stack.outbox(&definition),
         parking: stack.parking(),
         states: stack.states(),
+        checkpoints: stack.checkpoints(),
         ledger: stack.ledger(),
         clock: stack.clock(),
         keep: KEEP,
         definition,
     };
     let (queues, clock) = (&stack.queues(), stack.clock());
-    serve(clock.as_ref(), |trigger, _| async move {
+    serve(clock.as_ref(), |trigger, deadline| async move {
         Ok(match trigger {
             Trigger::Messages(event) => {
                 let delivered = Delivered::of(&event);
                 let response = match aws::Queues::source(&event) {
                     Some(QueueName::Failures) => retry.handle_reports(event).await,
-                    Some(QueueName::Retries) => retry.handle_jobs(event).await,
+                    Some(QueueName::Retries) => retry.handle_jobs(event, deadline).await,
                     Some(QueueName::Dead) => retry.handle_dead(event).await,
                     // Of no queue of this function: whoever has connected it sees it come back.
                     _ => runtime::fail_all(&event),
@@ -49,8 +50,8 @@ async fn function() -> Result<(), Error> {
             }
             Trigger::Timer(IgnoredAny) => {
                 // Each has its turn, whatever becomes of the others.
-                stack.fold(retry.definition.maps.keys()).await;
-                let (ticked, tidied) = (retry.tick().await, retry.tidy().await);
+                stack.fold(retry.definition.maps.keys(), deadline).await;
+                let (ticked, tidied) = (retry.tick(deadline).await, retry.tidy(deadline).await);
                 ticked.and(tidied)?;
                 Answer::Timer(())
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use model::{Lane, MapEvent, MapName, MapState, QueueName, RetryJob};
 
 use crate::{Retry, RetryError};
@@ -13,8 +14,12 @@ impl Retry {
     /// Releases parked packs of a map, oldest first, of the lanes that may be applied: while a
     /// map is loaded in bulk that is its load alone. When nothing is left of a map that is
     /// resuming, it runs.
-    pub(crate) async fn release(&self, map: &MapName) -> Result<(), RetryError> {
-        if !self.release_for(map, LONGEST).await? {
+    pub(crate) async fn release(
+        &self,
+        map: &MapName,
+        deadline: Timestamp,
+    ) -> Result<(), RetryError> {
+        if !self.release_until(map, self.end(LONGEST, deadline)).await? {
             return Ok(());
         }
         let again = RetryJob::Release { map: map.clone() };
@@ -25,13 +30,18 @@ impl Retry {
         Ok(())
     }
 
-    /// Releases for so long, one step at least; says whether something is left.
-    async fn release_for(&self, map: &MapName, time: Duration) -> Result<bool, RetryError> {
+    /// When who releases for so long has to stop.
+    fn end(&self, time: Duration, deadline: Timestamp) -> Timestamp {
+        let now = self.clock.now();
+        now.saturating_add(time).unwrap_or(deadline).min(deadline)
+    }
+
+    /// Releases until then, one step at least; says whether something is left.
+    async fn release_until(&self, map: &MapName, end: Timestamp) -> Result<bool, RetryError> {
         // Nobody can apply them; they are kept until the map is back.
         if !self.definition.maps.contains_key(map) {
             return Ok(false);
         }
-        let began = self.clock.now();
         loop {
             let state = self.states.get(map).await?;
             let mut more = false;
@@ -52,7 +62,7 @@ impl Retry {
                 }
                 return Ok(false);
             }
-            if self.clock.now() >= began + time {
+            if self.clock.now() >= end {
                 return Ok(true);
             }
         }
@@ -60,21 +70,47 @@ impl Retry {
 
     /// Ends what was left in the middle: maps that are resuming although nobody releases
     /// anything for them any more.
-    pub(crate) async fn resume_stragglers(&self) -> Result<(), RetryError> {
-        self.release_each(self.states.in_state(MapState::Resuming).await?)
-            .await;
+    pub(crate) async fn resume_stragglers(&self, deadline: Timestamp) -> Result<(), RetryError> {
+        let resuming = self.states.in_state(MapState::Resuming).await?;
+        self.release_each(resuming, deadline).await;
+        Ok(())
+    }
+
+    /// Releases what is parked of maps that may be applied.
+    pub(crate) async fn release_parked(&self, deadline: Timestamp) -> Result<(), RetryError> {
+        let parked = self.parking.maps().await?;
+        self.release_each(parked, deadline).await;
         Ok(())
     }
 
     /// Releases what is parked of some maps. What one of them is stopped by stops no other. What
     /// is left is for the next tick: a job for it would be one more with every tick, and all of
     /// them would send the same packs.
-    pub(crate) async fn release_each(&self, maps: Vec<MapName>) {
+    async fn release_each(&self, mut maps: Vec<MapName>, deadline: Timestamp) {
         let each = LONGEST / u32::try_from(maps.len().max(1)).unwrap_or(u32::MAX);
+        // Those that this tick has no time for come sooner in another one.
+        let first = self.any_of(maps.len());
+        maps.rotate_left(first);
         for map in maps {
-            if let Err(error) = self.release_for(&map, each).await {
+            if self.clock.now() >= deadline {
+                return;
+            }
+            let end = self.end(each, deadline);
+            if let Err(error) = self.release_until(&map, end).await {
                 tracing::error!(map.name = %map, "what is parked for map `{map}` cannot be released: {error}");
             }
         }
+    }
+
+    /// A number below `count`, or 0.
+    fn any_of(&self, count: usize) -> usize {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of a count of maps"
+        )]
+        let any = (self.clock.random() * count as f64) as usize;
+        any.min(count.saturating_sub(1))
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use embedded::{DataLock, LockError};
+use jiff::Timestamp;
 use model::{Lane, QueueName};
 use ports::{Consumer, Queue, QueueError, Received};
 use recurring_pull::Tick;
@@ -310,9 +311,14 @@ async fn give_back(
     }
 }
 
+/// When an invocation that begins now has to come to its end.
+fn deadline(home: &Home) -> Timestamp {
+    home.clock.now() + BUDGET
+}
+
 async fn invoke(home: Home, queue: QueueName, event: SqsEvent) -> SqsBatchResponse {
     let functions = &home.functions;
-    let deadline = home.clock.now() + BUDGET;
+    let deadline = deadline(&home);
     match queue {
         QueueName::Live | QueueName::Retry | QueueName::Load => {
             functions
@@ -323,7 +329,7 @@ async fn invoke(home: Home, queue: QueueName, event: SqsEvent) -> SqsBatchRespon
         QueueName::Pulls => functions.pull.handle(event, deadline).await,
         QueueName::Loads => functions.load.handle(event, deadline).await,
         QueueName::Failures => functions.retry.handle_reports(event).await,
-        QueueName::Retries => functions.retry.handle_jobs(event).await,
+        QueueName::Retries => functions.retry.handle_jobs(event, deadline).await,
         QueueName::Dead => functions.retry.handle_dead(event).await,
     }
 }
@@ -342,7 +348,7 @@ async fn tick(home: Home, pulls: bool, mut stopped: watch::Receiver<bool>) {
             tracing::warn!("pulls that are due wait: {error}");
         }
         if count.is_multiple_of(2)
-            && let Err(error) = home.functions.retry.tick().await
+            && let Err(error) = home.functions.retry.tick(deadline(&home)).await
         {
             tracing::warn!("failures that are due wait: {error}");
         }
@@ -354,7 +360,7 @@ async fn tick(home: Home, pulls: bool, mut stopped: watch::Receiver<bool>) {
 }
 
 async fn slow_tick(home: &Home) {
-    if let Err(error) = home.functions.retry.tidy().await {
+    if let Err(error) = home.functions.retry.tidy(deadline(home)).await {
         tracing::warn!("tidying failures: {error}");
     }
     if let Err(error) = home.functions.load.watch().await {

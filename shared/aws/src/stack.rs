@@ -4,6 +4,7 @@ use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
 
 use definition::{Definition, Severity};
 use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use model::{MapName, QueueName};
 use ports::{
     Alerts, Blobs, BoxError, Checkpoints, Clock, Failures, Ledger, Links, Secrets, SystemClock,
@@ -266,15 +267,20 @@ impl Stack {
     }
 
     /// Adds up what is old in the books of those of these maps whose turn it is, which each has
-    /// every few minutes. To be called every minute.
-    pub async fn fold<'m>(&self, maps: impl IntoIterator<Item = &'m MapName>) {
+    /// every few minutes. To be called every minute. It takes half of the time until `deadline` at
+    /// most.
+    pub async fn fold<'m>(&self, maps: impl IntoIterator<Item = &'m MapName>, deadline: Timestamp) {
         const AT_ONCE: usize = 8;
-        let minute = self.clock.now().as_second().div_euclid(60);
+        let began = self.clock.now();
+        let half = deadline.duration_since(began) / 2;
+        let end = began.saturating_add(half).unwrap_or(began);
+        let minute = began.as_second().div_euclid(60);
         let due = maps.into_iter().filter(|map| is_turn_of(map, minute));
         let mut maps: Vec<MapName> = due.cloned().collect();
         // Those that a former call had no time for come sooner in another one.
         fastrand::shuffle(&mut maps);
-        let folded = stream::iter(maps).map(|map| async move {
+        let in_time = maps.into_iter().take_while(|_| self.clock.now() < end);
+        let folded = stream::iter(in_time).map(|map| async move {
             if let Err(error) = self.state.fold(&map).await {
                 tracing::warn!(map.name = %map, "adding up the books of map `{map}` has to wait: {error}");
             }

@@ -269,13 +269,15 @@ impl Failures for Store {
         rows.into_iter().map(parse).collect()
     }
 
-    async fn expire(&self, before: Timestamp) -> Result<u64, StoreError> {
+    async fn expire(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.db
             .write("expiring failures", move |db| {
                 let mut delete = db.prepare_cached(
-                    "DELETE FROM failures WHERE ended < ?1 RETURNING map, run, outcome, weight",
+                    "DELETE FROM failures WHERE id IN (SELECT id FROM failures WHERE ended < ?1 LIMIT ?2)
+                     RETURNING map, run, outcome, weight",
                 )?;
-                let rows = delete.query_map([before.as_microsecond()], |row| {
+                let rows = delete.query_map((before.as_microsecond(), limit), |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
                 })?;
                 let ended: Vec<(String, Uuid, String, u64)> =

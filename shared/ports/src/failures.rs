@@ -149,8 +149,9 @@ pub trait Failures: Debug + Send + Sync {
     /// ones whose attempt has not been heard of in time.
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Stored<Failure>>, StoreError>;
 
-    /// Deletes what ended before `before`; the books keep its count. Returns how many.
-    async fn expire(&self, before: Timestamp) -> Result<u64, StoreError>;
+    /// Deletes what ended before `before`, at most `limit`; the books keep its count. Returns how
+    /// many: fewer than `limit` only if no more are left.
+    async fn expire(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 
     /// Appends to the audit log. MUST be durable when it returns.
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError>;

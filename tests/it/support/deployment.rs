@@ -10,8 +10,10 @@ use model::{
     encode_pack,
 };
 use operations::{MapStatus, Selection};
-use ports::{FailureFilter, testing::ManualClock};
+use ports::{Clock, FailureFilter, Queue, testing::ManualClock};
 use recurring_pull::Tick;
+use retry::Retry;
+use runtime::Outbox;
 use serde_json::Value;
 
 use super::Project;
@@ -50,6 +52,27 @@ impl Deployment {
         }
     }
 
+    /// When an invocation that begins now has to come to its end.
+    pub(crate) fn deadline(&self) -> Timestamp {
+        self.clock.now() + Duration::from_mins(1)
+    }
+
+    /// The function `retry`, sending to another queue.
+    pub(crate) fn retry_through(&self, queue: Arc<dyn Queue>) -> Retry {
+        let operations = &self.home.operations;
+        Retry {
+            definition: Arc::clone(&operations.definition),
+            failures: Arc::clone(&operations.failures),
+            outbox: Outbox::new(queue, Arc::new(self.home.store.clone())),
+            parking: operations.parking.clone(),
+            states: operations.states.clone(),
+            checkpoints: Arc::clone(&operations.checkpoints),
+            ledger: Arc::clone(&operations.ledger),
+            clock: Arc::clone(&operations.clock),
+            keep: Duration::MAX,
+        }
+    }
+
     /// Delivers messages until none is visible.
     pub(crate) async fn settle(&self) {
         for _ in 0..PATIENCE {
@@ -63,7 +86,12 @@ impl Deployment {
     /// Lets time pass and everything happen that is due by then.
     pub(crate) async fn pass(&self, time: Duration) {
         self.clock.advance(time);
-        self.home.functions.retry.tick().await.expect("a tick");
+        self.home
+            .functions
+            .retry
+            .tick(self.deadline())
+            .await
+            .expect("a tick");
         self.settle().await;
     }
 
@@ -72,8 +100,8 @@ impl Deployment {
         self.clock.advance(time);
         let functions = &self.home.functions;
         functions.pull.tick(Tick::default()).await.expect("a tick");
-        functions.retry.tick().await.expect("a tick");
-        functions.retry.tidy().await.expect("a tick");
+        functions.retry.tick(self.deadline()).await.expect("a tick");
+        functions.retry.tidy(self.deadline()).await.expect("a tick");
         functions.load.watch().await.expect("a tick");
         self.settle().await;
     }
@@ -83,8 +111,8 @@ impl Deployment {
         self.clock.advance(time);
         let functions = &self.home.functions;
         let _ = functions.pull.tick(Tick::default()).await;
-        let _ = functions.retry.tick().await;
-        let _ = functions.retry.tidy().await;
+        let _ = functions.retry.tick(self.deadline()).await;
+        let _ = functions.retry.tidy(self.deadline()).await;
         let _ = functions.load.watch().await;
         for _ in 0..3 {
             deliver_visible(&self.home).await;

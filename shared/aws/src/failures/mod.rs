@@ -124,8 +124,8 @@ impl Failures for DynamoFailures {
         self.due_at(now, limit).await
     }
 
-    async fn expire(&self, before: Timestamp) -> Result<u64, StoreError> {
-        self.forget(before).await
+    async fn expire(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.forget(before, limit).await
     }
 
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {

@@ -199,12 +199,14 @@ impl DynamoFailures {
         Ok(())
     }
 
-    pub(crate) async fn forget(&self, before: Timestamp) -> Result<u64, StoreError> {
+    pub(crate) async fn forget(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let limit = limit as u64;
         let ranges = by_due('E', &Bound::Before(sortable(before)));
         let mut ended = Merge::new("looking for old failures", &self.table, ranges, PAGE);
         let mut deleted = 0;
         loop {
-            let entries = ended.take(TOGETHER).await?;
+            let left = usize::try_from(limit.saturating_sub(deleted)).unwrap_or(usize::MAX);
+            let entries = ended.take(TOGETHER.min(left)).await?;
             if entries.is_empty() {
                 return Ok(deleted);
             }

@@ -146,7 +146,7 @@ async fn a_large_record_is_kept_whole_and_leaves_nothing_behind() {
             .await
             .unwrap();
         let later = Timestamp::from_second(11).unwrap();
-        assert_eq!(store.expire(later).await.unwrap(), 1);
+        assert_eq!(store.expire(later, usize::MAX).await.unwrap(), 1);
         assert_eq!(blobs.names(), [""; 0], "{whose}");
         // Of the largest that are in their items as many as go together.
         let many: Vec<Failure> = (10..70)
@@ -203,8 +203,12 @@ async fn the_books_agree_with_the_failures_whatever_happens() {
             assert_eq!(books, counted, "{whose}");
         }
         let later = Timestamp::from_second(11).unwrap();
-        assert_eq!(store.expire(later).await.unwrap(), 30, "{whose}");
-        assert_eq!(store.expire(later).await.unwrap(), 0, "{whose}");
+        assert_eq!(
+            store.expire(later, usize::MAX).await.unwrap(),
+            30,
+            "{whose}"
+        );
+        assert_eq!(store.expire(later, usize::MAX).await.unwrap(), 0, "{whose}");
         let left = recount(&fixture, &map, None).await;
         let after = store.stored(&map, None).await.unwrap();
         assert_eq!(after.total(), books.total(), "{whose}");

@@ -111,7 +111,7 @@ async fn a_conflict_with_another_transaction_passes() {
     store.put(Some(revision), &next).await.unwrap();
     proxy.expect([Trouble::Conflict; 2]);
     let later = Timestamp::from_second(11).unwrap();
-    assert_eq!(store.expire(later).await.unwrap(), 1);
+    assert_eq!(store.expire(later, usize::MAX).await.unwrap(), 1);
     assert_eq!(proxy.left(), 0);
     let books = store.stored(&map_name("customers"), None).await.unwrap();
     assert_eq!((books.failed, books.filtered), (29, 1));
@@ -153,7 +153,7 @@ async fn a_write_whose_answer_is_lost_is_one_write() {
 
     proxy.expect([Trouble::Lost]);
     let later = Timestamp::from_second(11).unwrap();
-    assert_eq!(store.expire(later).await.unwrap(), 1);
+    assert_eq!(store.expire(later, usize::MAX).await.unwrap(), 1);
     assert_eq!(proxy.left(), 0);
     let books = store.stored(&map_name("customers"), None).await.unwrap();
     assert_eq!((books.failed, books.filtered), (19, 1));
@@ -221,7 +221,7 @@ async fn two_that_expire_the_same_enter_it_once() {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..3 {
         let store = store.clone();
-        tasks.spawn(async move { store.expire(later).await.unwrap() });
+        tasks.spawn(async move { store.expire(later, usize::MAX).await.unwrap() });
     }
     assert_eq!(tasks.join_all().await.iter().sum::<u64>(), 60);
     let books = store.stored(&map_name("customers"), None).await.unwrap();

@@ -250,12 +250,18 @@ pub async fn expires_what_has_ended<F: Failures>(store: &F) {
         waiting(4, 1),
     ];
     store.put_new(&all).await.expect("put");
-    assert_eq!(store.expire(at(20)).await.expect("expired"), 1);
+    let expire = async |before, limit| store.expire(at(before), limit).await.expect("expired");
+    assert_eq!(expire(20, 10).await, 1);
     assert_eq!(
         store.count(&FailureFilter::default()).await.expect("count"),
         3
     );
     assert_eq!(store.get(all[0].id).await.expect("get"), None);
+    store.put_new(&[ended(5, 15)]).await.expect("put");
+    assert_eq!(expire(30, 0).await, 0);
+    assert_eq!(expire(30, 1).await, 1);
+    assert_eq!(expire(30, 2).await, 1);
+    assert_eq!(expire(30, 1).await, 0);
 }
 
 /// The audit log keeps every entry, newest first.
