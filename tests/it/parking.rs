@@ -1,19 +1,18 @@
 //! Parking, at its most delicate moment.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use model::{EncodedPack, FailureStatus, Lane, MapState, PackHead, QueueName, RunId};
-use ports::{Blobs, Outgoing, Queue, QueueError, Sent, testing::ManualClock};
+use model::{EncodedPack, FailureStatus, Lane, MapState, PackHead, QueueName, RetryJob, RunId};
+use ports::{Blobs, Outgoing, Queue, QueueError, Sent};
 use runtime::{Outbox, Parking};
 use sample_crm::{SampleCrm, Set};
 use serde_json::json;
 
-use crate::support::{DEMO, Deployment, Project, assert_equal, name, run, small_crm};
+use crate::support::{
+    DEMO, Deployment, Gate, Project, Slow, assert_equal, message, name, run, small_crm,
+};
 
 /// A queue whose consumer is so quick that it has parked a message again before its sender
 /// goes on.
@@ -33,31 +32,6 @@ impl Queue for Quick {
             parked.await.expect("a store");
         }
         Ok(vec![Sent::Queued])
-    }
-
-    async fn defer(&self, _: QueueName, _: &str, _: Duration) -> Result<(), QueueError> {
-        Ok(())
-    }
-}
-
-/// A queue that is so slow that a release never comes to its end, and what was sent to it.
-#[derive(Debug)]
-struct Slow {
-    clock: Arc<ManualClock>,
-    sent: Mutex<Vec<QueueName>>,
-}
-
-#[async_trait]
-impl Queue for Slow {
-    async fn send(
-        &self,
-        queue: QueueName,
-        messages: Vec<Outgoing>,
-    ) -> Result<Vec<Sent>, QueueError> {
-        self.clock.advance(Duration::from_mins(1));
-        let mut sent = self.sent.lock().expect("a lock");
-        sent.extend(messages.iter().map(|_| queue));
-        Ok(vec![Sent::Queued; messages.len()])
     }
 
     async fn defer(&self, _: QueueName, _: &str, _: Duration) -> Result<(), QueueError> {
@@ -207,16 +181,118 @@ async fn a_release_that_takes_long_is_not_begun_anew_by_every_tick() {
         let parked = operations.parking.park(Lane::Live, &head, "first", body);
         parked.await.unwrap();
     }
-    let slow = Arc::new(Slow {
-        clock: Arc::clone(clock),
-        sent: Mutex::default(),
-    });
+    let slow = Slow::new(clock, Duration::from_mins(1));
     let retry = deployment.retry_through(Arc::clone(&slow) as _);
     for _ in 0..4 {
         retry.tick(deployment.deadline()).await.unwrap();
     }
-    let sent = slow.sent.lock().unwrap().clone();
-    assert_eq!(sent, [QueueName::Live; PACKS], "each once, and no jobs");
+    assert_eq!(
+        queues(slow.taken()),
+        [QueueName::Live; PACKS],
+        "each once, and no jobs"
+    );
     let left = operations.parking.measure(&accounts).await.unwrap().0;
     assert_eq!(left, 0);
+}
+
+/// Where messages were sent to.
+fn queues(taken: Vec<(QueueName, String)>) -> Vec<QueueName> {
+    taken.into_iter().map(|(queue, _)| queue).collect()
+}
+
+/// Accounts that run, and so many packs of them that are parked.
+async fn with_parked(packs: usize) -> Deployment {
+    let deployment = Deployment::open(Project::new(&DEMO.replace("{url}", "http://localhost")));
+    let operations = &deployment.home.operations;
+    let accounts = name("accounts");
+    operations.start_without_load(&accounts).await.unwrap();
+    for _ in 0..packs {
+        park(&deployment).await;
+    }
+    deployment
+}
+
+async fn park(deployment: &Deployment) {
+    let EncodedPack { head, body, .. } = deployment.packed("accounts", "{}".into());
+    let parking = &deployment.home.operations.parking;
+    parking
+        .park(Lane::Live, &head, "first", body)
+        .await
+        .unwrap();
+}
+
+fn release() -> RetryJob {
+    let map = name("accounts");
+    RetryJob::Release { map }
+}
+
+#[tokio::test]
+async fn jobs_that_come_together_for_one_map_release_each_pack_once() {
+    const PACKS: usize = 250;
+    let deployment = with_parked(PACKS).await;
+    let slow = Slow::new(&deployment.clock, Duration::ZERO);
+    let retry = deployment.retry_through(Arc::clone(&slow) as _);
+    let mut jobs = message(&release());
+    jobs.records = vec![jobs.records.remove(0); 4];
+    let answer = retry.handle_jobs(jobs, deployment.deadline()).await;
+    assert!(answer.batch_item_failures.is_empty());
+    let mut sent = queues(slow.taken());
+    sent.retain(|queue| *queue != QueueName::Retries);
+    assert_eq!(sent, [QueueName::Live; PACKS]);
+    let parking = &deployment.home.operations.parking;
+    assert_eq!(parking.measure(&name("accounts")).await.unwrap().0, 0);
+}
+
+#[tokio::test]
+async fn a_release_that_finds_another_under_way_is_not_lost() {
+    let deployment = with_parked(1).await;
+    let gate = Gate::new();
+    let retry = deployment.retry_through(Arc::clone(&gate) as _);
+    let deadline = deployment.deadline();
+    let second = async {
+        // The first one has looked what there is: this it does not know of.
+        gate.reached().await;
+        park(&deployment).await;
+        let answer = tokio::select! {
+            answer = retry.handle_jobs(message(&release()), deadline) => answer,
+            () = gate.reached() => panic!("it leaves the map to the first"),
+        };
+        assert!(answer.batch_item_failures.is_empty());
+        gate.open();
+    };
+    let (answer, ()) = tokio::join!(retry.handle_jobs(message(&release()), deadline), second);
+    assert!(answer.batch_item_failures.is_empty());
+    let sent = gate.taken();
+    assert_eq!(
+        queues(sent.clone()),
+        [QueueName::Live, QueueName::Retries],
+        "it asks for what has come meanwhile"
+    );
+    let again: RetryJob = serde_json::from_str(&sent[1].1).unwrap();
+    retry.handle_jobs(message(&again), deadline).await;
+    assert_eq!(queues(gate.taken()), [QueueName::Live]);
+    let parking = &deployment.home.operations.parking;
+    assert_eq!(parking.measure(&name("accounts")).await.unwrap().0, 0);
+}
+
+#[tokio::test]
+async fn what_a_worker_was_releasing_when_it_died_is_released_soon_after() {
+    let deployment = with_parked(1).await;
+    let gate = Gate::new();
+    let dying = deployment.retry_through(Arc::clone(&gate) as _);
+    tokio::select! {
+        ticked = dying.tick(deployment.deadline()) => panic!("it came to its end: {ticked:?}"),
+        () = gate.reached() => {}
+    }
+    let slow = Slow::new(&deployment.clock, Duration::ZERO);
+    let retry = deployment.retry_through(Arc::clone(&slow) as _);
+    // It had a minute, and may be at work on what it has begun for another one.
+    for _ in 0..11 {
+        deployment.clock.advance(Duration::from_secs(10));
+        retry.tick(deployment.deadline()).await.unwrap();
+        assert_eq!(queues(slow.taken()), []);
+    }
+    deployment.clock.advance(Duration::from_secs(10));
+    retry.tick(deployment.deadline()).await.unwrap();
+    assert_eq!(queues(slow.taken()), [QueueName::Live]);
 }

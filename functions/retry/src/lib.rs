@@ -7,6 +7,7 @@
 mod config;
 mod dead;
 mod handler;
+mod held;
 mod messages;
 mod release;
 mod reports;

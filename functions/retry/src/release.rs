@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::{Lane, MapEvent, MapName, MapState, QueueName, RetryJob};
 
-use crate::{Retry, RetryError};
+use crate::{Retry, RetryError, held::Comes};
 
 /// How long one invocation releases; what is left is for the next one.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -19,7 +19,11 @@ impl Retry {
         map: &MapName,
         deadline: Timestamp,
     ) -> Result<(), RetryError> {
-        if !self.release_until(map, self.end(LONGEST, deadline)).await? {
+        let end = self.end(LONGEST, deadline);
+        if !self
+            .release_alone(map, (end, deadline), Comes::Once)
+            .await?
+        {
             return Ok(());
         }
         let again = RetryJob::Release { map: map.clone() };
@@ -36,12 +40,33 @@ impl Retry {
         now.saturating_add(time).unwrap_or(deadline).min(deadline)
     }
 
-    /// Releases until then, one step at least; says whether something is left.
-    async fn release_until(&self, map: &MapName, end: Timestamp) -> Result<bool, RetryError> {
+    /// Releases until `end` unless another worker does so, and holds the map meanwhile; says
+    /// whether something is left, or somebody has come for it since.
+    async fn release_alone(
+        &self,
+        map: &MapName,
+        (end, deadline): (Timestamp, Timestamp),
+        comes: Comes,
+    ) -> Result<bool, RetryError> {
         // Nobody can apply them; they are kept until the map is back.
         if !self.definition.maps.contains_key(map) {
             return Ok(false);
         }
+        // A map that is paused costs no more than this look.
+        let state = self.states.get(map).await?;
+        if !Lane::ALL.into_iter().any(|lane| state.applies(lane)) {
+            return Ok(false);
+        }
+        let Some(held) = self.hold(map, deadline, comes).await? else {
+            return Ok(false);
+        };
+        let released = self.release_until(map, end).await;
+        let asked = self.give_back(held).await?;
+        Ok(released? || asked)
+    }
+
+    /// Releases until then, one step at least; says whether something is left.
+    async fn release_until(&self, map: &MapName, end: Timestamp) -> Result<bool, RetryError> {
         loop {
             let state = self.states.get(map).await?;
             let mut more = false;
@@ -84,8 +109,7 @@ impl Retry {
     }
 
     /// Releases what is parked of some maps. What one of them is stopped by stops no other. What
-    /// is left is for the next tick: a job for it would be one more with every tick, and all of
-    /// them would send the same packs.
+    /// is left is for the next tick.
     async fn release_each(&self, mut maps: Vec<MapName>, deadline: Timestamp) {
         let each = LONGEST / u32::try_from(maps.len().max(1)).unwrap_or(u32::MAX);
         // Those that this tick has no time for come sooner in another one.
@@ -96,10 +120,27 @@ impl Retry {
                 return;
             }
             let end = self.end(each, deadline);
-            if let Err(error) = self.release_until(&map, end).await {
+            if let Err(error) = self.release_until_end(&map, (end, deadline)).await {
                 tracing::error!(map.name = %map, "what is parked for map `{map}` cannot be released: {error}");
             }
         }
+    }
+
+    /// Releases until `end`, for those who come for it meanwhile as well.
+    async fn release_until_end(
+        &self,
+        map: &MapName,
+        (end, deadline): (Timestamp, Timestamp),
+    ) -> Result<(), RetryError> {
+        while self
+            .release_alone(map, (end, deadline), Comes::Again)
+            .await?
+        {
+            if self.clock.now() >= end {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// A number below `count`, or 0.

@@ -30,8 +30,13 @@ pub(super) async fn end_orphaned(emulator: &Emulator, table: &str) {
 async fn held(emulator: &Emulator, table: &str) -> Vec<Value> {
     let scan = json!({
         "TableName": table,
-        "FilterExpression": "begins_with(sk, :load) OR begins_with(sk, :pull)",
-        "ExpressionAttributeValues": { ":load": { "S": "load/" }, ":pull": { "S": "pull/" } },
+        "FilterExpression": "begins_with(sk, :load) OR begins_with(sk, :pull) OR begins_with(sk, :release) OR begins_with(sk, :round)",
+        "ExpressionAttributeValues": {
+            ":load": { "S": "load/" },
+            ":pull": { "S": "pull/" },
+            ":release": { "S": "release/" },
+            ":round": { "S": "round/" },
+        },
         "ConsistentRead": true,
     });
     let answer = emulator

@@ -92,6 +92,15 @@ impl Gate {
     pub(crate) async fn reached(&self) {
         self.reached.notified().await;
     }
+
+    pub(crate) fn open(&self) {
+        self.open.add_permits(1);
+    }
+
+    /// What was sent since this was last asked.
+    pub(crate) fn taken(&self) -> Vec<(QueueName, String)> {
+        mem::take(&mut *self.taken.lock().expect("a lock"))
+    }
 }
 
 #[async_trait]
