@@ -7,9 +7,15 @@ use crate::{InitialLoad, LoadError};
 impl InitialLoad {
     /// The tick of a slow timer: asks again for the work on loads that are under way. A job
     /// that was lost, or that rested while its map was paused, goes on; one that somebody
-    /// holds, or that waits for its next attempt, is left alone.
+    /// holds, or that waits for its next attempt, is left alone. Tells people of broken maps of
+    /// which nobody has told them.
     pub async fn watch(&self) -> Result<(), LoadError> {
-        for map in self.states.in_state(MapState::Initializing).await? {
+        let all = self.states.all().await?;
+        self.states.tell_late(&all).await;
+        let loading = all
+            .into_iter()
+            .filter(|(_, stored)| stored.value.state == MapState::Initializing);
+        for (map, _) in loading {
             match self.look_after(&map).await {
                 Err(error @ LoadError::Outdated { .. }) => self.break_map(&map, &error).await,
                 looked => looked?,

@@ -7,12 +7,14 @@ use aws_sdk_sns::{Client, error::BuildError, types::MessageAttributeValue};
 use model::Alert;
 use ports::{Alerts, BoxError, Clock, QUIET, StoreError};
 
-use crate::{StateTable, said::said};
+use crate::{StateTable, said::said, state::Incident};
 
 /// Characters of a subject. SNS takes no more.
 const SUBJECT: usize = 100;
 /// How long the work may be kept waiting for a message to go out.
 const LONGEST: Duration = Duration::from_secs(5);
+/// How long others leave it to a worker that has begun to tell people.
+const CLAIM: Duration = Duration::from_secs(30);
 
 /// Publishes to a topic, whose subscribers are told by mail or otherwise. Incidents are remembered
 /// in the table of the state.
@@ -78,18 +80,29 @@ fn attribute(value: &str) -> Result<MessageAttributeValue, BuildError> {
 
 #[async_trait]
 impl Alerts for SnsAlerts {
-    async fn raise(&self, alert: &Alert) -> Result<(), StoreError> {
+    async fn raise(&self, alert: &Alert) -> Result<bool, StoreError> {
         let incident = alert.incident();
         let now = self.clock.now();
-        let over = now.saturating_add(QUIET).unwrap_or(now);
-        if self.state.remember_incident(&incident, over).await? {
-            return Ok(());
-        }
+        let after = |time| now.saturating_add(time).unwrap_or(now);
+        let (claimed, over) = (after(CLAIM), after(QUIET));
+        let raised = self.state.raise_incident(&incident, claimed, over);
+        let claim = match raised.await? {
+            Incident::Told => return Ok(true),
+            Incident::Claimed => return Ok(false),
+            Incident::News(claim) => claim,
+        };
         let Err(error) = self.notify(alert).await else {
-            return Ok(());
+            // People may be told twice where this fails, but they know.
+            if let Err(error) = self.state.end_claim(&incident, claim, over).await {
+                tracing::warn!(
+                    alert.incident = incident,
+                    "people may be told once more: {error}"
+                );
+            }
+            return Ok(true);
         };
         // Nobody was told, so the next one has to.
-        self.state.remember_incident(&incident, now).await?;
+        self.state.end_claim(&incident, claim, now).await?;
         Err(StoreError::Unavailable {
             what: "publishing an alert",
             source: error,

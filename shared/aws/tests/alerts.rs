@@ -161,3 +161,29 @@ async fn an_alert_that_could_not_be_published_is_told_by_the_next() {
     fixture.alerts.raise(&alert).await.unwrap();
     assert_eq!(fixture.told().await, [alert.incident()]);
 }
+
+#[tokio::test]
+async fn what_a_worker_died_over_telling_is_told_by_who_raises_it_after_a_while() {
+    let fixture = Fixture::new().await;
+    let kind = AlertKind::BreakerOpen(ConnectionName::new("warehouse").unwrap());
+    let at = fixture.clock.now();
+    let alert = Alert { kind, at };
+    // It reaches SNS, and has no answer yet when it dies.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let slow = fixture.clients.sns.config().to_builder().endpoint_url(url);
+    let slow = aws_sdk_sns::Client::from_conf(slow.build());
+    let clock = || Arc::clone(&fixture.clock) as Arc<dyn Clock>;
+    let dying = SnsAlerts::new(slow, &fixture.topic, "crm", fixture.state.clone(), clock());
+    tokio::select! {
+        raised = dying.raise(&alert) => panic!("it lives: {raised:?}"),
+        called = silent.accept() => drop(called.unwrap()),
+    }
+    assert!(!fixture.alerts.raise(&alert).await.unwrap(), "it may live");
+    assert_eq!(fixture.told().await, [""; 0]);
+    fixture.clock.advance(Duration::from_mins(1));
+    for _ in 0..2 {
+        assert!(fixture.alerts.raise(&alert).await.unwrap());
+    }
+    assert_eq!(fixture.told().await, [alert.incident()]);
+}

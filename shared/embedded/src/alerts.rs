@@ -36,7 +36,7 @@ impl Store {
 
 #[async_trait]
 impl Alerts for Store {
-    async fn raise(&self, alert: &Alert) -> Result<(), StoreError> {
+    async fn raise(&self, alert: &Alert) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let over = now.saturating_sub(QUIET).unwrap_or(now).as_microsecond();
         let incident = alert.incident();
@@ -64,6 +64,7 @@ impl Alerts for Store {
                 alert.remedy()
             );
         }
-        Ok(())
+        // It is kept, and whoever looks is told.
+        Ok(true)
     }
 }

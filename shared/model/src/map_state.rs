@@ -108,6 +108,9 @@ pub struct MapRecord {
     /// Whether the load under way writes in bulk.
     #[serde(default)]
     pub bulk: bool,
+    /// When it broke, while people may not have been told of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untold: Option<Timestamp>,
     /// When the newest load began: what was read before says nothing of what it finds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loading: Option<Timestamp>,
@@ -124,6 +127,7 @@ impl MapRecord {
             reason: None,
             resumes: None,
             bulk: false,
+            untold: None,
             loading: None,
         }
     }
@@ -156,6 +160,16 @@ impl MapRecord {
             reason: Some(reason),
             resumes: Some(self.resumes.unwrap_or(self.state)),
             ..self.clone()
+        }
+    }
+
+    /// What people have to be told after it has come to be in `state`. What a person has dealt with
+    /// is no news, and what breaks once more is the same.
+    fn untold_in(&self, state: MapState, now: Timestamp) -> Option<Timestamp> {
+        match (self.state, state) {
+            (MapState::Broken, MapState::Broken) => self.untold,
+            (_, MapState::Broken) => Some(now),
+            _ => None,
         }
     }
 
@@ -217,6 +231,7 @@ impl MapRecord {
             (MapEvent::Released, Resuming) => next.state = Running,
             (MapEvent::Released, _) => return refuse("end resuming"),
         }
+        next.untold = self.untold_in(next.state, now);
         Ok(next)
     }
 }
@@ -297,6 +312,33 @@ mod tests {
     fn a_broken_map_that_is_paused_remembers_where_it_was() {
         let record = walk(&[load(1, true), broken(), pause(), MapEvent::Resume]).unwrap();
         assert_eq!(record.state, MapState::Initializing);
+    }
+
+    #[test]
+    fn people_are_to_be_told_when_it_breaks_and_until_somebody_deals_with_it() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let first = walk(&[MapEvent::Start]).unwrap();
+        let first = first.after(broken(), at(1)).unwrap();
+        assert_eq!(first.untold, Some(at(1)));
+        let again = first.after(broken(), at(2)).unwrap();
+        assert_eq!(again.untold, Some(at(1)), "it is the same incident");
+        for dealt in [pause(), MapEvent::Resume, load(1, true)] {
+            assert_eq!(first.after(dealt, at(3)).unwrap().untold, None);
+        }
+        let told = MapRecord {
+            untold: None,
+            ..first
+        };
+        assert_eq!(told.after(broken(), at(4)).unwrap().untold, None);
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_has_nothing_to_tell() {
+        let text =
+            r#"{"state":"broken","generation":1,"since":"2026-01-01T00:00:00Z","bulk":false}"#;
+        let record: MapRecord = serde_json::from_str(text).unwrap();
+        assert_eq!(record.untold, None);
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
     }
 
     #[test]

@@ -17,7 +17,9 @@ pub trait Alerts: Debug + Send + Sync {
     /// [`QUIET`] before only keeps that incident going. Of several that raise it at once, one
     /// tells.
     ///
-    /// An error means that nobody may have been told; then the next one that raises the incident
-    /// MUST tell.
-    async fn raise(&self, alert: &Alert) -> Result<(), StoreError>;
+    /// Says whether they have been told. `false` means that another worker is about to tell them;
+    /// it may die over it, and who has to be sure raises the alert again a moment later. An error
+    /// means that nobody may have been told; then the next one that raises the incident MUST tell.
+    /// So MUST one that raises it some time after a worker has died over telling them.
+    async fn raise(&self, alert: &Alert) -> Result<bool, StoreError>;
 }

@@ -207,6 +207,7 @@ impl Breakers {
         match stored {
             // One that only asks to be called less often is not down.
             Ok(_) if !matches!(error, TargetError::Throttled { .. }) => {
+                // Should this worker die over it, the next one that finds it down tells.
                 let kind = AlertKind::BreakerOpen(connection.clone());
                 self.teller.tell(kind, now).await;
             }

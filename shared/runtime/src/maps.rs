@@ -8,7 +8,9 @@ use std::{
 
 use jiff::Timestamp;
 use model::{AlertKind, IllegalTransition, MapEvent, MapName, MapRecord, MapState};
-use ports::{Alerts, CheckpointError, Checkpoints, CheckpointsExt, Clock, StoreError, Stored};
+use ports::{
+    Alerts, CheckpointError, Checkpoints, CheckpointsExt, Clock, Revision, StoreError, Stored,
+};
 
 use crate::teller::Teller;
 
@@ -33,6 +35,11 @@ impl From<StoreError> for TransitionError {
 /// How long a state that was read may be relied on for applying. A map that was paused may
 /// go on for as long.
 const FRESH: Duration = Duration::from_millis(500);
+
+/// How long whoever has broken a map has to tell people, before a tick does.
+const MOMENT: Duration = Duration::from_mins(1);
+/// Maps that one tick tells of.
+const LATE_AT_ONCE: usize = 100;
 
 /// Reads and changes the states of maps.
 #[derive(Debug, Clone)]
@@ -75,15 +82,35 @@ impl MapStates {
         Ok(record)
     }
 
+    /// What is kept of all maps that ever had a state.
+    pub async fn all(&self) -> Result<Vec<(MapName, Stored<MapRecord>)>, StoreError> {
+        let all = self.checkpoints.load_all::<MapRecord>("state/").await?;
+        let named = |(key, stored): (String, _)| {
+            let map = MapName::new(key.trim_start_matches("state/")).ok()?;
+            Some((map, stored))
+        };
+        Ok(all.into_iter().filter_map(named).collect())
+    }
+
     /// The maps that are in a state.
     pub async fn in_state(&self, state: MapState) -> Result<Vec<MapName>, StoreError> {
-        let all = self.checkpoints.load_all::<MapRecord>("state/").await?;
-        let found = all
-            .into_iter()
-            .filter(|(_, stored)| stored.value.state == state);
-        Ok(found
-            .filter_map(|(key, _)| MapName::new(key.trim_start_matches("state/")).ok())
-            .collect())
+        let all = self.all().await?.into_iter();
+        let found = all.filter(|(_, stored)| stored.value.state == state);
+        Ok(found.map(|(map, _)| map).collect())
+    }
+
+    /// Tells people of maps that are broken, where whoever broke one has died over telling them,
+    /// or could not. For a tick, which has just read what is kept of `all` maps.
+    pub async fn tell_late(&self, all: &[(MapName, Stored<MapRecord>)]) {
+        let now = self.clock.now();
+        let late = |record: &MapRecord| record.untold.is_some_and(|at| now >= at + MOMENT);
+        let untold = all.iter().filter(|(_, stored)| late(&stored.value));
+        for (map, stored) in untold.take(LATE_AT_ONCE) {
+            // The next tick tries again.
+            if !self.tell(map, &stored.value, stored.revision).await {
+                return;
+            }
+        }
     }
 
     /// The state of a map as it was at most half a second ago.
@@ -123,10 +150,12 @@ impl MapStates {
             };
             let after = before.after(event.clone(), now)?;
             match self.checkpoints.store(&key(map), revision, &after).await {
-                Ok(_) => {
+                Ok(revision) => {
                     self.remember(map, now, &after);
                     tracing::info!(map.name = %map, "map `{map}` was {}, is {}", before.state, after.state);
-                    self.tell(map, &before, &after).await;
+                    if after.untold != before.untold {
+                        self.tell(map, &after, revision).await;
+                    }
                     return Ok((before, after));
                 }
                 Err(CheckpointError::Conflict { .. }) => {}
@@ -135,11 +164,28 @@ impl MapStates {
         }
     }
 
-    /// A map that was broken before is no news.
-    async fn tell(&self, map: &MapName, before: &MapRecord, after: &MapRecord) {
-        if after.state == MapState::Broken && before.state != MapState::Broken {
-            let kind = AlertKind::MapBroken(map.clone());
-            self.teller.tell(kind, after.since).await;
+    /// Tells people of a map that is broken and of which they may not know, and notes that they
+    /// do; says whether they do.
+    async fn tell(&self, map: &MapName, record: &MapRecord, revision: Revision) -> bool {
+        let Some(at) = record.untold else {
+            return true;
+        };
+        if !self
+            .teller
+            .tell(AlertKind::MapBroken(map.clone()), at)
+            .await
+        {
+            return false;
         }
+        let told = MapRecord {
+            untold: None,
+            ..record.clone()
+        };
+        // Where this fails a tick raises the incident once more, which people know of by now.
+        let _ = self
+            .checkpoints
+            .store(&key(map), Some(revision), &told)
+            .await;
+        true
     }
 }

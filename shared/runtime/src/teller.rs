@@ -15,18 +15,20 @@ impl Teller {
         Self(Some(alerts))
     }
 
-    /// Tells them. That nobody could be told is logged: it is no reason to stop the work.
-    pub(crate) async fn tell(&self, kind: AlertKind, at: Timestamp) {
+    /// Tells them; says whether they know. That nobody could be told is logged: it is no reason to
+    /// stop the work.
+    pub(crate) async fn tell(&self, kind: AlertKind, at: Timestamp) -> bool {
         let Some(alerts) = &self.0 else {
-            return;
+            return false;
         };
         let alert = Alert { kind, at };
-        if let Err(error) = alerts.raise(&alert).await {
+        alerts.raise(&alert).await.unwrap_or_else(|error| {
             tracing::error!(
                 alert.incident = alert.incident(),
                 "nobody could be told that {}: {error}",
                 alert.subject()
             );
-        }
+            false
+        })
     }
 }

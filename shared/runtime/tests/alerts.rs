@@ -2,7 +2,13 @@
 
 #![cfg(test)]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use embedded::Store;
@@ -12,6 +18,7 @@ use ports::{
     testing::{ManualClock, map_name},
 };
 use runtime::{Breakers, MapStates, Pass};
+use tokio::sync::Notify;
 
 /// What another system may say, and nobody is to get by mail.
 const QUOTED: &str = "Key (email)=(ada@example.com) already exists";
@@ -62,8 +69,32 @@ struct Mute;
 
 #[async_trait]
 impl Alerts for Mute {
-    async fn raise(&self, _: &Alert) -> Result<(), StoreError> {
+    async fn raise(&self, _: &Alert) -> Result<bool, StoreError> {
         Err(StoreError::unavailable("telling people")("no such topic"))
+    }
+}
+
+/// A worker dies when it wants to tell people.
+#[derive(Debug, Default)]
+struct Dies(Notify);
+
+#[async_trait]
+impl Alerts for Dies {
+    async fn raise(&self, _: &Alert) -> Result<bool, StoreError> {
+        self.0.notify_one();
+        std::future::pending().await
+    }
+}
+
+/// Others are about to tell people, and how often somebody wanted to do so himself.
+#[derive(Debug, Default)]
+struct Others(AtomicUsize);
+
+#[async_trait]
+impl Alerts for Others {
+    async fn raise(&self, _: &Alert) -> Result<bool, StoreError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(false)
     }
 }
 
@@ -166,6 +197,83 @@ async fn one_that_asks_to_be_called_less_often_is_not_down_until_it_is() {
     assert!(breakers.is_open(&warehouse()).await.unwrap());
     assert_eq!(stage.told().await, []);
     breakers.failed(&warehouse(), &down()).await.unwrap();
+    assert_eq!(stage.told().await, [AlertKind::BreakerOpen(warehouse())]);
+}
+
+/// What a tick does.
+async fn tick(states: &MapStates) {
+    states.tell_late(&states.all().await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn what_a_worker_died_over_telling_is_told_once_by_a_tick() {
+    let (stage, map) = (Stage::new(), map_name("customers"));
+    let dies = Arc::new(Dies::default());
+    let dying = stage.states(Arc::clone(&dies) as _);
+    tokio::select! {
+        broke = dying.transition(&map, broken()) => panic!("it lives: {broke:?}"),
+        () = dies.0.notified() => {}
+    }
+    let states = stage.states(stage.people());
+    tick(&states).await;
+    assert_eq!(stage.told().await, [], "it may be telling them");
+    stage.clock.advance(Duration::from_mins(1));
+    // Whoever breaks it once more has no news.
+    states.transition(&map, broken()).await.unwrap();
+    assert_eq!(stage.told().await, []);
+    for _ in 0..3 {
+        tick(&states).await;
+        assert_eq!(stage.told().await, [breaks(&map)]);
+        stage.clock.advance(QUIET * 2);
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_could_be_told_is_told_by_the_first_tick_that_can() {
+    let (stage, map) = (Stage::new(), map_name("customers"));
+    let mute = stage.states(Arc::new(Mute));
+    mute.transition(&map, broken()).await.unwrap();
+    stage.clock.advance(Duration::from_mins(1));
+    tick(&mute).await;
+    // Another worker may die over it, so that it says nothing.
+    let others = Arc::new(Others::default());
+    for _ in 0..2 {
+        tick(&stage.states(Arc::clone(&others) as _)).await;
+    }
+    assert_eq!(others.0.load(Ordering::SeqCst), 2);
+    assert_eq!(stage.told().await, []);
+    tick(&stage.states(stage.people())).await;
+    assert_eq!(stage.told().await, [breaks(&map)]);
+}
+
+#[tokio::test]
+async fn a_map_that_a_person_has_dealt_with_meanwhile_is_no_news() {
+    let (stage, map) = (Stage::new(), map_name("customers"));
+    let mute = stage.states(Arc::new(Mute));
+    for event in [broken(), MapEvent::Resume] {
+        mute.transition(&map, event).await.unwrap();
+    }
+    stage.clock.advance(Duration::from_mins(1));
+    tick(&stage.states(stage.people())).await;
+    assert_eq!(stage.told().await, []);
+}
+
+#[tokio::test]
+async fn an_outage_whose_finder_died_is_told_by_the_next_who_finds_it() {
+    let stage = Stage::new();
+    let dies = Arc::new(Dies::default());
+    let dying = stage.breakers(Arc::clone(&dies) as _);
+    let (name, error) = (warehouse(), down());
+    for _ in 0..2 {
+        dying.failed(&name, &error).await.unwrap();
+    }
+    tokio::select! {
+        _ = dying.failed(&name, &error) => panic!("it lives"),
+        () = dies.0.notified() => {}
+    }
+    let other = stage.breakers(stage.people());
+    assert!(other.is_open(&warehouse()).await.unwrap());
+    other.failed(&warehouse(), &down()).await.unwrap();
     assert_eq!(stage.told().await, [AlertKind::BreakerOpen(warehouse())]);
 }
 

@@ -1,42 +1,84 @@
 //! Incidents that people have been told of.
 
-use aws_sdk_dynamodb::types::ReturnValue;
 use jiff::Timestamp;
-use ports::StoreError;
+use ports::{Revision, StoreError};
 
 use super::{
     StateTable,
-    item::{get_number, key, number, revision, unavailable},
-    new_revision,
+    item::{Item, get_number, key, number, revision},
 };
 
+/// What an incident is to who raises it.
+#[derive(Debug)]
+pub(crate) enum Incident {
+    /// People have been told, and it goes on.
+    Told,
+    /// Another worker is about to tell them.
+    Claimed,
+    /// Nobody tells them: this one has to.
+    News(Revision),
+}
+
+fn partition(incident: &str) -> String {
+    format!("A#{incident}")
+}
+
+const WHAT: &str = "remembering an incident";
+
 impl StateTable {
-    /// Remembers an incident until then, and says whether it was remembered before.
-    ///
-    /// Where the answer to an attempt that succeeded was lost, what was before is not known: then
-    /// it says no, so that people are told twice rather than never.
-    pub(crate) async fn remember_incident(
+    /// Keeps an incident going until `over` if people have been told of it. One that is news is
+    /// claimed until `claimed`, so that others do not tell as well; whoever has died over that has
+    /// told nobody.
+    pub(crate) async fn raise_incident(
         &self,
         incident: &str,
+        claimed: Timestamp,
+        over: Timestamp,
+    ) -> Result<Incident, StoreError> {
+        let now = self.clock.now().as_microsecond();
+        let known = self.item(WHAT, &partition(incident), "A").await?;
+        let expected = known.as_ref().map(revision);
+        match known.filter(|known| get_number::<i64>(known, "until") > now) {
+            Some(known) if known.contains_key("claimed") => Ok(Incident::Claimed),
+            Some(_) => {
+                // Refused, it was raised by another one just now.
+                self.keep(incident, expected, over, false).await?;
+                Ok(Incident::Told)
+            }
+            None => {
+                let mine = self.keep(incident, expected, claimed, true).await?;
+                Ok(mine.map_or(Incident::Claimed, Incident::News))
+            }
+        }
+    }
+
+    /// Remembers until `over` an incident that this worker has claimed, and told people of; or
+    /// forgets it, if that is now.
+    pub(crate) async fn end_claim(
+        &self,
+        incident: &str,
+        claim: Revision,
+        over: Timestamp,
+    ) -> Result<(), StoreError> {
+        // Refused, the claim has ended, and another worker has told people as well.
+        self.keep(incident, Some(claim), over, false)
+            .await
+            .map(drop)
+    }
+
+    async fn keep(
+        &self,
+        incident: &str,
+        expected: Option<Revision>,
         until: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let mine = new_revision();
-        let mut item = key(format!("A#{incident}"), "A");
-        item.insert("rev".into(), number(mine));
+        claim: bool,
+    ) -> Result<Option<Revision>, StoreError> {
+        let mut item: Item = key(partition(incident), "A");
         item.insert("until".into(), number(until.as_microsecond()));
         item.insert("ttl".into(), number(until.as_second()));
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .return_values(ReturnValue::AllOld)
-            .send()
-            .await
-            .map_err(unavailable("remembering an incident"))?;
-        let now = self.clock.now().as_microsecond();
-        Ok(put.attributes.is_some_and(|before| {
-            revision(&before).0 != mine && get_number::<i64>(&before, "until") > now
-        }))
+        if claim {
+            item.insert("claimed".into(), number(1));
+        }
+        self.put_if(WHAT, item, expected).await
     }
 }

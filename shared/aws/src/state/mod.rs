@@ -40,6 +40,7 @@ use ports::Clock;
 
 use crate::ready::Found;
 
+pub(crate) use incidents::Incident;
 pub use ledger::{DynamoLedger, ReportsWaiting, StoredFailures};
 
 /// Shards of what is listed as a whole and written by many.

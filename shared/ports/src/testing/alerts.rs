@@ -36,6 +36,18 @@ async fn raise(fixture: &dyn AlertsFixture, kind: AlertKind) -> String {
     alert.incident()
 }
 
+/// Who raises an incident that people know of is told so.
+pub async fn says_what_people_know(fixture: &dyn AlertsFixture) {
+    let alert = Alert {
+        kind: connection(),
+        at: fixture.now(),
+    };
+    for _ in 0..2 {
+        let told = fixture.alerts().raise(&alert).await;
+        assert!(told.expect("raised"));
+    }
+}
+
 /// People are told of an incident once, however long it lasts, and of the next one again.
 pub async fn an_incident_is_told_once(fixture: &dyn AlertsFixture) {
     let incident = raise(fixture, connection()).await;
@@ -85,6 +97,7 @@ macro_rules! alerts_contract {
             $make,
             [
                 an_incident_is_told_once,
+                says_what_people_know,
                 incidents_are_told_apart,
                 of_many_one_tells,
             ]
