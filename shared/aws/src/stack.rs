@@ -16,7 +16,7 @@ use runtime::{
 
 use crate::{
     Clients, DynamoFailures, DynamoLedger, Queues, S3Blobs, SecretsManager, SnsAlerts, StateTable,
-    Unusable, client::connect_function, connect, said::said, state::is_turn_of,
+    Unusable, client::connect_function, connect, said::said,
 };
 
 /// A function cannot begin.
@@ -266,17 +266,15 @@ impl Stack {
         self.traces
     }
 
-    /// Adds up what is old in the books of those of these maps whose turn it is, which each has
-    /// every few minutes. To be called every minute. It takes half of the time until `deadline` at
+    /// Adds up what is old in the books of those of these maps, and of those that are gone, whose
+    /// turn it is, which each has now and then. To be called every minute. It takes half of the time until `deadline` at
     /// most.
     pub async fn fold<'m>(&self, maps: impl IntoIterator<Item = &'m MapName>, deadline: Timestamp) {
         const AT_ONCE: usize = 8;
         let began = self.clock.now();
         let half = deadline.duration_since(began) / 2;
         let end = began.saturating_add(half).unwrap_or(began);
-        let minute = began.as_second().div_euclid(60);
-        let due = maps.into_iter().filter(|map| is_turn_of(map, minute));
-        let mut maps: Vec<MapName> = due.cloned().collect();
+        let mut maps = self.state.maps_to_fold(maps).await;
         // Those that a former call had no time for come sooner in another one.
         fastrand::shuffle(&mut maps);
         let in_time = maps.into_iter().take_while(|_| self.clock.now() < end);

@@ -6,10 +6,15 @@ mod support;
 #[path = "support/tables.rs"]
 mod tables;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aws::StateTable;
-use ports::SystemClock;
+use model::{MapEvent, MapName};
+use ports::{
+    Clock, SystemClock,
+    testing::{ManualClock, map_name},
+};
+use runtime::MapStates;
 
 /// A new table in each DynamoDB that there is to test with.
 async fn tables() -> Vec<StateTable> {
@@ -21,6 +26,28 @@ async fn tables() -> Vec<StateTable> {
         tables.push(StateTable::new(clients.dynamodb, name, clock));
     }
     tables
+}
+
+#[tokio::test]
+async fn books_are_added_up_of_maps_that_are_gone_as_well_now_and_then() {
+    let clients = support::clients().await;
+    let name = support::unique("state");
+    tables::create(&clients.dynamodb, &name, false).await;
+    let clock = Arc::new(ManualClock::default());
+    let port = || Arc::clone(&clock) as Arc<dyn Clock>;
+    let table = StateTable::new(clients.dynamodb, name, port());
+    let states = MapStates::new(Arc::new(table.clone()), port());
+    let (defined, gone) = (map_name("customers"), map_name("orders"));
+    for map in [&defined, &gone] {
+        states.transition(map, MapEvent::Start).await.unwrap();
+    }
+    let mut turns = Vec::new();
+    for _ in 0..60 {
+        turns.extend(table.maps_to_fold([&defined]).await);
+        clock.advance(Duration::from_mins(1));
+    }
+    let of = |map: &MapName| turns.iter().filter(|turn| *turn == map).count();
+    assert_eq!((of(&defined), of(&gone), turns.len()), (12, 1, 13));
 }
 
 mod ministack {

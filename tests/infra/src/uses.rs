@@ -234,7 +234,7 @@ pub(crate) const USERS: [User; 6] = [
                     "failures/mod.rs DynamoFailures::expire",
                 ],
             ),
-            of("fold", &["state/fold.rs StateTable::fold"]),
+            of("fold", &["state/fold.rs StateTable::fold", LIST]),
             of("queues", &[GIVE_BACK]),
         ],
         never: &[NO_NAMES, NO_NAMES_KNOWN, NO_SETTLING],

@@ -1,6 +1,6 @@
 //! Adding up the news of old seconds, and putting runs away that are over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aws_sdk_dynamodb::{
     error::ProvideErrorMetadata,
@@ -8,13 +8,14 @@ use aws_sdk_dynamodb::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use model::{MapName, RunId};
-use ports::StoreError;
+use ports::{Checkpoints, StoreError};
 
 use super::{
     StateTable,
     active::{active_key, books_partition, folded, retired_key},
     books::YOUNG,
     bucket::{Bucket, Sums},
+    is_turn_of,
     item::{Item, get_number, get_text, key, number, text, unavailable},
     place::{Place, end_of, partition},
 };
@@ -24,6 +25,8 @@ use crate::dynamo::after_transactions;
 const OLD: i64 = 2 * YOUNG;
 /// A run without news for so long is no longer looked at.
 const QUIET: i64 = 60 * 60;
+/// Minutes in which maps that are not defined any more have their turn once: they have little news.
+const GONE_TURN: i64 = 60;
 /// Runs looked at side by side, and calls for one of them.
 const AT_ONCE: usize = 8;
 /// Buckets of one call.
@@ -67,6 +70,32 @@ impl Adds {
 }
 
 impl StateTable {
+    /// The maps whose books are to be added up in this minute: of those that are defined each has
+    /// its turn every few minutes, of those that are not any more once an hour. What is still on
+    /// its way for one of these can be settled, so that its books are never closed.
+    pub async fn maps_to_fold<'m>(
+        &self,
+        defined: impl IntoIterator<Item = &'m MapName>,
+    ) -> Vec<MapName> {
+        let minute = self.now().div_euclid(60);
+        let defined: HashSet<&MapName> = defined.into_iter().collect();
+        let mut maps = Vec::new();
+        if minute.rem_euclid(GONE_TURN) == 0 {
+            match self.list("state/").await {
+                Ok(states) => maps.extend(states.iter().filter_map(|(name, _)| {
+                    let map = MapName::new(name.strip_prefix("state/")?).ok()?;
+                    (!defined.contains(&map)).then_some(map)
+                })),
+                Err(error) => {
+                    tracing::warn!("the books of maps that are not defined have to wait: {error}");
+                }
+            }
+        }
+        let due = defined.into_iter().filter(|map| is_turn_of(map, minute));
+        maps.extend(due.cloned());
+        maps
+    }
+
     /// Adds up the seconds of a map that are old, and retires runs that are over. To be called
     /// every few minutes: what is not added up has to be read each time somebody asks for the
     /// books.
