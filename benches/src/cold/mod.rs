@@ -51,6 +51,7 @@ pub(crate) struct Arguments {
 }
 
 /// What `events/` signs webhooks with.
+const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:bench-alerts";
 const HOOK_SECRET: &str = "an example, never a secret";
 /// Runs of a rate.
 const RUNS: usize = 5;
@@ -243,6 +244,7 @@ fn ours(folder: &Path, services: &str) -> Command {
         ("SYNCLINE_FAILURES_TABLE", "bench-failures"),
         ("SYNCLINE_BUCKET", "bench"),
         ("SYNCLINE_SECRETS_PREFIX", "bench/"),
+        ("SYNCLINE_ALERT_TOPIC", TOPIC),
         ("SYNCLINE_LOG", "warn"),
     ]);
     // What it counts goes to standard output, what is wrong with it to standard error.

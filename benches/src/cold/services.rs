@@ -5,7 +5,7 @@ use std::io;
 
 use axum::{
     Router,
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -22,25 +22,32 @@ pub(crate) async fn start() -> io::Result<String> {
     Ok(endpoint)
 }
 
-async fn answer(method: Method, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let target = headers.get("x-amz-target");
     let target = target.and_then(|target| target.to_str().ok());
     let Some((_, action)) = target.and_then(|target| target.rsplit_once('.')) else {
-        return of_s3(&method);
+        return of_s3(&method, uri.query().unwrap_or_default(), &body);
     };
     let (status, json) = of_json(action, &String::from_utf8_lossy(&body));
     let kind = [(header::CONTENT_TYPE, "application/x-amz-json-1.0")];
     (status, kind, json).into_response()
 }
 
-/// S3 has nothing, and takes nothing whose digest is wrong.
-fn of_s3(method: &Method) -> Response {
+/// S3 has nothing, and takes all but the nothing that a function tries it with, whose digest is
+/// wrong.
+fn of_s3(method: &Method, query: &str, body: &Bytes) -> Response {
+    let xml = [(header::CONTENT_TYPE, "application/xml")];
+    if query.contains("list-type") {
+        let none = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+        return (xml, none).into_response();
+    }
     let (status, code) = match *method {
+        Method::PUT if !body.is_empty() => return StatusCode::OK.into_response(),
         Method::PUT => (StatusCode::BAD_REQUEST, "BadDigest"),
         _ => (StatusCode::NOT_FOUND, "NoSuchKey"),
     };
     let body = format!("<Error><Code>{code}</Code><Message>a stub</Message></Error>");
-    (status, [(header::CONTENT_TYPE, "application/xml")], body).into_response()
+    (status, xml, body).into_response()
 }
 
 fn of_json(action: &str, request: &str) -> (StatusCode, String) {

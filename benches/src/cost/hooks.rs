@@ -120,7 +120,7 @@ fn by_the_clock(counts: &mut Counts, pollers: usize, scale: f64) {
     apply.usage.dynamodb.write += span / MARK_SECONDS * crate::real(pollers) / scale;
 }
 
-/// Runs and prints; returns the bill of a million, and the messages of a batch.
+/// Runs and prints; returns the bill of a million. Of it something is for what is waited for outside.
 async fn priced(
     stack: &Stack,
     numbers: &AtomicU64,
@@ -136,6 +136,8 @@ async fn priced(
     let bill = Bill::of(&counts, scale, outside);
     explain(&counts, outside);
     bill.show();
+    let waiting = bill.total() - Bill::of(&counts, scale, &[]).total();
+    say(format!("  (of it {waiting:.4} for waiting outside)"));
     Ok(bill)
 }
 
@@ -222,22 +224,20 @@ pub(crate) async fn measure_endpoint(cost: &Cost) -> io::Result<()> {
         )));
     }
     let numbers = AtomicU64::new(30_000_000);
-    let rows = RATE * window(&stack)? / POLLERS;
-    let waits = crate::real(rows.div_ceil(CONCURRENCY)) * ENDPOINT_MS;
-    let outside = [("apply", waits)];
-    heading(&format!(
-        "a million webhooks to an HTTP endpoint, {RATE}/s, {POLLERS} batches side by side"
-    ));
-    let bill = priced(&stack, &numbers, cost, POLLERS, &outside).await?;
-    verdict(
-        "a million webhooks, guard in the link table",
-        bill.total(),
-        Some(1.40),
-    );
-    let idle = 1e6 / crate::real(rows) * waits / 1_000.0;
-    say(format!(
-        "  (of it {:.3} for waiting until the endpoint has answered)",
-        prices::LAMBDA_DURATION.cost(idle)
-    ));
+    let gathered = RATE * window(&stack)?;
+    for (pollers, bound) in [(POLLERS, Some(1.40)), (1, None)] {
+        let calls = (gathered / pollers).div_ceil(CONCURRENCY);
+        let outside = [("apply", crate::real(calls) * ENDPOINT_MS)];
+        let rows = gathered / pollers;
+        heading(&format!(
+            "a million webhooks to an HTTP endpoint, {RATE}/s, batches of {rows}"
+        ));
+        let bill = priced(&stack, &numbers, cost, pollers, &outside).await?;
+        verdict(
+            &format!("guard in the link table, batches of {rows}"),
+            bill.total(),
+            bound,
+        );
+    }
     Ok(())
 }
