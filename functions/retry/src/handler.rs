@@ -57,6 +57,7 @@ pub enum RetryError {
 const AT_ONCE: usize = 8;
 /// Failures forgotten before it is looked whether there is time for more.
 const EXPIRE_AT_ONCE: usize = 500;
+
 impl Retry {
     /// Takes in what `apply` reports: messages of the queue `failures`.
     pub async fn handle_reports(&self, event: SqsEvent) -> SqsBatchResponse {

@@ -17,7 +17,7 @@ use std::{
 use aws::StateTable;
 use jiff::Timestamp;
 use model::{MapName, Version};
-use ports::{Batch, Claim, Claimed, Link, Links, Revision, SystemClock, testing::map_name};
+use ports::{Claim, ClaimBatch, Claimed, Link, Links, Revision, SystemClock, testing::map_name};
 use test_proxy::{Between, Call, Fate, Proxy};
 
 const KEY: &str = "1";
@@ -33,13 +33,13 @@ fn map() -> MapName {
     map_name("a")
 }
 
-async fn begun(table: &StateTable) -> Batch {
-    let batch = Batch::new(Timestamp::MAX);
+async fn begun(table: &StateTable) -> ClaimBatch {
+    let batch = ClaimBatch::new(Timestamp::MAX);
     table.begin(&map(), &batch).await.unwrap();
     batch
 }
 
-fn claim(version: i64, batch: &Batch) -> Claim {
+fn claim(version: i64, batch: &ClaimBatch) -> Claim {
     Claim {
         version: Some(Version(version)),
         hash: Some(format!("h{version}")),
@@ -62,7 +62,7 @@ async fn ours(table: &StateTable, claim: &Claim) -> (Option<Link>, Revision) {
 async fn read_before<F, E>(end: E) -> Link
 where
     F: Future<Output = ()> + Send,
-    E: FnOnce(StateTable, Batch, Claim, Revision) -> F,
+    E: FnOnce(StateTable, ClaimBatch, Claim, Revision) -> F,
 {
     let table = table().await;
     let batch = begun(&table).await;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use model::MapName;
-use ports::{Batch, Claim, Claimed, Link, Links, Revision, StoreError, Stored};
+use ports::{Claim, ClaimBatch, Claimed, Link, Links, Revision, StoreError, Stored};
 use rusqlite::OptionalExtension;
 
 use crate::{Store, checkpoints::next_revision};
@@ -35,7 +35,7 @@ impl Links for Store {
     }
 
     /// Nothing is noted of a batch: confirming it writes each of its links.
-    async fn begin(&self, _map: &MapName, _batch: &Batch) -> Result<(), StoreError> {
+    async fn begin(&self, _map: &MapName, _batch: &ClaimBatch) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Links for Store {
     async fn confirm(
         &self,
         map: &MapName,
-        _batch: &Batch,
+        _batch: &ClaimBatch,
         links: Vec<(String, Revision, Link)>,
     ) -> Result<Vec<Option<Revision>>, StoreError> {
         let links = links.into_iter();

@@ -33,7 +33,7 @@ pub use crash::{crash_on, crash_point};
 pub use error::{BoxError, StoreError};
 pub use failures::{FailureFilter, FailureGroup, FailurePage, Failures};
 pub use ledger::Ledger;
-pub use links::{Batch, Claim, Claimed, Link, Links};
+pub use links::{Claim, ClaimBatch, Claimed, Link, Links};
 pub use queue::{Consumer, Dedupe, Outgoing, PackEntry, Queue, QueueError, Received, Sent};
 pub use secrets::{Secret, SecretError, Secrets};
 pub use source::{

@@ -118,14 +118,14 @@ impl Link {
 
 /// Claims that are confirmed together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
+pub struct ClaimBatch {
     /// Its name, which no other batch has.
     pub name: Arc<str>,
     /// All its claims last until then, or longer.
     pub until: Timestamp,
 }
 
-impl Batch {
+impl ClaimBatch {
     /// A new batch.
     #[must_use]
     pub fn new(until: Timestamp) -> Self {
@@ -163,7 +163,7 @@ pub trait Links: Debug + Send + Sync {
     ) -> Result<Vec<Option<Stored<Link>>>, StoreError>;
 
     /// Begins a batch, before its first claim.
-    async fn begin(&self, map: &MapName, batch: &Batch) -> Result<(), StoreError>;
+    async fn begin(&self, map: &MapName, batch: &ClaimBatch) -> Result<(), StoreError>;
 
     /// Claims rows of which nothing is known: those without a link, and those whose link
     /// names an older version and has no claim that lasts. One answer per claim in order. The
@@ -181,7 +181,7 @@ pub trait Links: Debug + Send + Sync {
     async fn confirm(
         &self,
         map: &MapName,
-        batch: &Batch,
+        batch: &ClaimBatch,
         links: Vec<(String, Revision, Link)>,
     ) -> Result<Vec<Option<Revision>>, StoreError>;
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use model::MapName;
-use ports::{Batch, Claim, Claimed, Link, Links, Revision, StoreError, Stored};
+use ports::{Claim, ClaimBatch, Claimed, Link, Links, Revision, StoreError, Stored};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -116,7 +116,7 @@ impl Links for StateTable {
         Ok(names.iter().map(|name| found.get(name).cloned()).collect())
     }
 
-    async fn begin(&self, map: &MapName, batch: &Batch) -> Result<(), StoreError> {
+    async fn begin(&self, map: &MapName, batch: &ClaimBatch) -> Result<(), StoreError> {
         self.begin_batch(map, batch).await
     }
 
@@ -135,7 +135,7 @@ impl Links for StateTable {
     async fn confirm(
         &self,
         map: &MapName,
-        batch: &Batch,
+        batch: &ClaimBatch,
         links: Vec<(String, Revision, Link)>,
     ) -> Result<Vec<Option<Revision>>, StoreError> {
         if self.is_in_time(batch) {

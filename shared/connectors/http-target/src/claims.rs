@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use ports::{Batch, Claimed, Link, Revision, RowOutcome, StoreError};
+use ports::{ClaimBatch, Claimed, Link, Revision, RowOutcome, StoreError};
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
@@ -35,7 +35,7 @@ struct Done {
 #[derive(Debug)]
 pub(crate) struct Claims {
     began: Instant,
-    batch: OnceCell<Batch>,
+    batch: OnceCell<ClaimBatch>,
     done: Mutex<Vec<Done>>,
     /// Whether a row that was not done may still be claimed.
     spoiled: AtomicBool,
@@ -94,7 +94,7 @@ impl HttpTarget {
     ) -> Result<ClaimedRows<'b>, StoreError> {
         let until = self.ends();
         let begin = || async {
-            let batch = Batch::new(until);
+            let batch = ClaimBatch::new(until);
             self.links.begin(&self.map, &batch).await.map(|()| batch)
         };
         let batch = claims.batch.get_or_try_init(begin).await?;

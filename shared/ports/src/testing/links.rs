@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use model::Version;
 
 use super::map_name;
-use crate::{Batch, Claim, Claimed, Link, Links, Revision};
+use crate::{Claim, ClaimBatch, Claimed, Link, Links, Revision};
 
 /// Ends of claims: long ago, and not for long.
 const PAST: Timestamp = Timestamp::UNIX_EPOCH;
 const FUTURE: Timestamp = Timestamp::MAX;
 
-fn claim(version: i64, until: Timestamp, batch: &Batch) -> Claim {
+fn claim(version: i64, until: Timestamp, batch: &ClaimBatch) -> Claim {
     Claim {
         version: Some(Version(version)),
         hash: Some(format!("h{version}")),
@@ -22,8 +22,8 @@ fn claim(version: i64, until: Timestamp, batch: &Batch) -> Claim {
     }
 }
 
-async fn begun<L: Links>(links: &L, until: Timestamp) -> Batch {
-    let batch = Batch::new(until);
+async fn begun<L: Links>(links: &L, until: Timestamp) -> ClaimBatch {
+    let batch = ClaimBatch::new(until);
     links.begin(&map_name("a"), &batch).await.expect("begin");
     batch
 }

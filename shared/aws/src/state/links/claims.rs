@@ -28,7 +28,7 @@ use aws_sdk_dynamodb::{
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure as OnFailure},
 };
 use model::MapName;
-use ports::{Batch, Claim, Claimed, Link, Revision, StoreError, Stored};
+use ports::{Claim, ClaimBatch, Claimed, Link, Revision, StoreError, Stored};
 
 use super::{
     super::{
@@ -54,7 +54,11 @@ fn batch_key(name: &str) -> Item {
 }
 
 impl StateTable {
-    pub(super) async fn begin_batch(&self, map: &MapName, batch: &Batch) -> Result<(), StoreError> {
+    pub(super) async fn begin_batch(
+        &self,
+        map: &MapName,
+        batch: &ClaimBatch,
+    ) -> Result<(), StoreError> {
         let mut item = batch_key(&batch.name);
         item.insert("map".into(), text(map.as_str()));
         let put = self.client.put_item().table_name(&self.table);
@@ -64,12 +68,12 @@ impl StateTable {
     }
 
     /// Whether a batch may be ended as a whole.
-    pub(super) fn is_in_time(&self, batch: &Batch) -> bool {
+    pub(super) fn is_in_time(&self, batch: &ClaimBatch) -> bool {
         let latest = self.clock.now().saturating_add(MARGIN);
         latest.is_ok_and(|latest| latest < batch.until)
     }
 
-    pub(super) async fn end_batch(&self, batch: &Batch) -> Result<(), StoreError> {
+    pub(super) async fn end_batch(&self, batch: &ClaimBatch) -> Result<(), StoreError> {
         let delete = self.client.delete_item().table_name(&self.table);
         let delete = delete.set_key(Some(batch_key(&batch.name))).send().await;
         delete.map_err(unavailable("ending a batch of claims"))?;

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use model::MapName;
-use ports::{Batch, Claim, Claimed, Link, Links, Revision, StoreError, Stored};
+use ports::{Claim, ClaimBatch, Claimed, Link, Links, Revision, StoreError, Stored};
 
 #[derive(Debug)]
 pub(crate) struct Batched {
@@ -58,7 +58,7 @@ impl Links for Batched {
         Ok(told.collect())
     }
 
-    async fn begin(&self, _map: &MapName, batch: &Batch) -> Result<(), StoreError> {
+    async fn begin(&self, _map: &MapName, batch: &ClaimBatch) -> Result<(), StoreError> {
         assert!(self.open().insert(Arc::clone(&batch.name)));
         Ok(())
     }
@@ -86,7 +86,7 @@ impl Links for Batched {
     async fn confirm(
         &self,
         _map: &MapName,
-        batch: &Batch,
+        batch: &ClaimBatch,
         links: Vec<(String, Revision, Link)>,
     ) -> Result<Vec<Option<Revision>>, StoreError> {
         assert!(self.open().remove(&batch.name));

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use model::{ErrorClass, MapName};
 use ports::{
-    Batch, BoxError, Claim, Claimed, Link, Links, Revision, RowOutcome, StoreError, Stored,
+    BoxError, Claim, ClaimBatch, Claimed, Link, Links, Revision, RowOutcome, StoreError, Stored,
 };
 
 use crate::{BATCH, Fixture, SINGLE, Write, batched::Batched, endpoint::Fault};
@@ -61,7 +61,7 @@ impl Links for Breaking {
         self.links.get(map, keys).await
     }
 
-    async fn begin(&self, map: &MapName, batch: &Batch) -> Result<(), StoreError> {
+    async fn begin(&self, map: &MapName, batch: &ClaimBatch) -> Result<(), StoreError> {
         self.links.begin(map, batch).await
     }
 
@@ -76,7 +76,7 @@ impl Links for Breaking {
     async fn confirm(
         &self,
         map: &MapName,
-        batch: &Batch,
+        batch: &ClaimBatch,
         links: Vec<(String, Revision, Link)>,
     ) -> Result<Vec<Option<Revision>>, StoreError> {
         self.write(self.links.confirm(map, batch, links)).await
