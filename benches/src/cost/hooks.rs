@@ -37,7 +37,7 @@ const SENDERS: usize = 4;
 /// Seconds of webhooks before counting begins: a whole number of windows of up to 3 s.
 const WARM: usize = 6;
 /// Seconds that a function keeps a secret that it verifies with.
-const SECRET_SECONDS: f64 = 30.0;
+const SECRET_SECONDS: f64 = 300.0;
 /// Seconds after which a worker says again that a run has news.
 const MARK_SECONDS: f64 = 300.0;
 /// Requests that an endpoint gets at once, by default of a connection.

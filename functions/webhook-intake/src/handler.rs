@@ -1,6 +1,6 @@
 //! From a request to the queue.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use definition::{ConnectionKind, Definition, Map, Webhook};
@@ -30,6 +30,10 @@ pub enum Remember {
     /// now. In all others nothing new is found.
     WhereNeeded,
 }
+
+/// How old a secret may be that a request is verified with. A new one is found by the first request
+/// that is signed with it; this is how long the former one may go on being good.
+const KEPT: Duration = Duration::from_mins(5);
 
 /// The function.
 #[derive(Debug)]
@@ -148,7 +152,22 @@ impl WebhookIntake {
         webhook: &Webhook,
         now: Timestamp,
     ) -> Result<Genuine, Refusal> {
-        let (secrets, all) = self.secrets(webhook).await;
+        match self.verify_with(request, webhook, now, Some(KEPT)).await {
+            // The secret may have been changed since.
+            Err(Refusal::Signature) => self.verify_with(request, webhook, now, None).await,
+            verified => verified,
+        }
+    }
+
+    /// Verifies with secrets of an age, or as they are now.
+    async fn verify_with(
+        &self,
+        request: &Request,
+        webhook: &Webhook,
+        now: Timestamp,
+        age: Option<Duration>,
+    ) -> Result<Genuine, Refusal> {
+        let (secrets, all) = self.secrets(webhook, age).await;
         if secrets.is_empty() && !webhook.secrets.is_empty() {
             return Err(Refusal::Unavailable);
         }
@@ -167,11 +186,15 @@ impl WebhookIntake {
 
     /// The secrets that can be verified with, and whether the store of secrets has answered
     /// for all. One of two may be missing or useless in the middle of a rotation.
-    async fn secrets(&self, webhook: &Webhook) -> (Vec<Secret>, bool) {
+    async fn secrets(&self, webhook: &Webhook, age: Option<Duration>) -> (Vec<Secret>, bool) {
         let mut secrets = Vec::with_capacity(webhook.secrets.len());
         let mut all = true;
         for name in &webhook.secrets {
-            match self.secrets.get(name).await {
+            let secret = match age {
+                Some(age) => self.secrets.within(name, age).await,
+                None => self.secrets.get(name).await,
+            };
+            match secret {
                 Ok(secret) => match unusable(&webhook.scheme, &secret) {
                     None => secrets.push(secret),
                     Some(why) => {

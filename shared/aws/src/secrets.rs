@@ -18,9 +18,6 @@ use crate::said::said;
 /// How long a secret is kept: a rotated one works within this time. Half of what the port allows,
 /// for a caller may hold on to it for a while.
 const FRESH: Duration = Duration::from_secs(30);
-/// The same for those who notice. A map that is pulled every five minutes would pay more for
-/// reading its secret each time than for all else.
-const KEPT: Duration = Duration::from_hours(1);
 
 /// Reads `secret://crm-hook` from the secret whose name is a prefix of the deployment's and
 /// `crm-hook`, as text.
@@ -88,7 +85,7 @@ impl SecretsManager {
     }
 
     /// A secret that was read within `life`, or is read now.
-    async fn within(&self, name: &str, life: Duration) -> Result<Secret, SecretError> {
+    async fn known(&self, name: &str, life: Duration) -> Result<Secret, SecretError> {
         let slot = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(known.entry(name.to_owned()).or_default())
@@ -137,11 +134,11 @@ impl SecretsManager {
 #[async_trait]
 impl Secrets for SecretsManager {
     async fn get(&self, name: &str) -> Result<Secret, SecretError> {
-        self.within(name, FRESH).await
+        self.known(name, FRESH).await
     }
 
-    async fn kept(&self, name: &str) -> Result<Secret, SecretError> {
-        self.within(name, KEPT).await
+    async fn within(&self, name: &str, age: Duration) -> Result<Secret, SecretError> {
+        self.known(name, age).await
     }
 }
 

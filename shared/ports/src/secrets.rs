@@ -1,6 +1,6 @@
 //! Secrets by name.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
@@ -58,9 +58,10 @@ pub trait Secrets: fmt::Debug + Send + Sync {
     /// The secret of this name, at most a minute old.
     async fn get(&self, name: &str) -> Result<Secret, SecretError>;
 
-    /// The same as it was at most an hour ago: for those who are told when it is no longer good,
-    /// and use [`Secrets::get`] then. Where a reading is paid for it is much cheaper.
-    async fn kept(&self, name: &str) -> Result<Secret, SecretError> {
+    /// The same as it was at most `age` ago: for those who notice when it is no longer good, and
+    /// use [`Secrets::get`] then. Where a reading is paid for it is much cheaper.
+    async fn within(&self, name: &str, age: Duration) -> Result<Secret, SecretError> {
+        let _ = age;
         self.get(name).await
     }
 }

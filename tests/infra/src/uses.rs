@@ -86,7 +86,7 @@ const SECRETS: Use = of(
     "secrets",
     &[
         "secrets.rs SecretsManager::get",
-        "secrets.rs SecretsManager::kept",
+        "secrets.rs SecretsManager::within",
     ],
 );
 const ALERTS: Use = of("alerts", &["alerts.rs SnsAlerts::raise"]);

@@ -219,6 +219,30 @@ async fn another_time_than_the_signed_one_is_refused() {
 }
 
 #[tokio::test]
+async fn a_changed_secret_is_found_by_what_is_signed_with_it() {
+    for vector in VECTORS {
+        let other = if vector.secret.starts_with("wh") {
+            "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYY"
+        } else {
+            "the other one"
+        };
+        let signed_with = async |now, former| {
+            let webhook = vector.webhook("secret://s");
+            let intake = Intake::with_secret(&webhook, now);
+            intake.changed("s", former);
+            vector.set_clock(&intake, 0);
+            let said = intake.says(&vector.request()).await;
+            (said, intake.says(&vector.request()).await)
+        };
+        let (first, _) = signed_with(vector.secret, other).await;
+        assert_eq!(first, vector.welcome(), "{}", vector.name);
+        // What is signed with neither is refused as ever.
+        let (first, second) = signed_with(other, other).await;
+        assert_eq!((first, second), (mismatch(), mismatch()), "{}", vector.name);
+    }
+}
+
+#[tokio::test]
 async fn during_a_rotation_either_secret_is_good() {
     for vector in VECTORS {
         let other = if vector.secret.starts_with("wh") {

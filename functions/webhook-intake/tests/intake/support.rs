@@ -29,13 +29,18 @@ pub(crate) const NOW: i64 = 1_767_225_600;
 
 /// Secrets by name. A missing one is not set; `None` cannot be read right now.
 #[derive(Debug, Default)]
-struct Known(HashMap<String, Option<String>>);
+struct Known {
+    now: HashMap<String, Option<String>>,
+    /// What some were when they were read last, by one who keeps them.
+    kept: Mutex<HashMap<String, String>>,
+}
 
 #[async_trait]
 impl Secrets for Known {
     async fn get(&self, name: &str) -> Result<Secret, SecretError> {
         let name = name.to_owned();
-        match self.0.get(&name) {
+        self.kept.lock().unwrap().remove(&name);
+        match self.now.get(&name) {
             Some(Some(text)) => Ok(Secret::new(text.clone())),
             Some(None) => Err(SecretError::Unavailable {
                 name,
@@ -45,6 +50,15 @@ impl Secrets for Known {
                 name,
                 remedy: "set it".into(),
             }),
+        }
+    }
+
+    async fn within(&self, name: &str, age: Duration) -> Result<Secret, SecretError> {
+        assert!(age <= Duration::from_mins(5), "{age:?}");
+        let kept = self.kept.lock().unwrap().get(name).cloned();
+        match kept {
+            Some(text) => Ok(Secret::new(text)),
+            None => self.get(name).await,
         }
     }
 }
@@ -168,6 +182,7 @@ impl Blobs for Recorder {
 pub(crate) struct Intake {
     pub(crate) function: WebhookIntake,
     pub(crate) queue: Arc<Recorder>,
+    secrets: Arc<Known>,
     pub(crate) clock: Arc<ManualClock>,
 }
 
@@ -221,18 +236,29 @@ impl Intake {
             .iter()
             .map(|(name, text)| ((*name).to_owned(), text.map(str::to_owned)))
             .collect();
+        let secrets = Arc::new(Known {
+            now: known,
+            kept: Mutex::default(),
+        });
         Self {
             function: WebhookIntake {
                 definition: Arc::new(definition),
                 outbox: Outbox::new(Arc::clone(&queue) as _, Arc::clone(&queue) as _),
-                secrets: Arc::new(Known(known)),
+                secrets: Arc::clone(&secrets) as _,
                 clock: Arc::clone(&clock) as _,
                 remember: Remember::Always,
                 metrics: Metrics::silent(),
             },
             queue,
+            secrets,
             clock,
         }
+    }
+
+    /// Lets a secret have been `former` when it was read last.
+    pub(crate) fn changed(&self, name: &str, former: &str) {
+        let mut kept = self.secrets.kept.lock().unwrap();
+        kept.insert(name.to_owned(), former.to_owned());
     }
 
     /// An intake with one webhook and one secret, `s`.

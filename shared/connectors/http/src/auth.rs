@@ -33,6 +33,10 @@ pub struct Authorizer {
     token: Mutex<Option<Token>>,
 }
 
+/// How old a secret may be that is kept. A map that is pulled every five minutes would pay more for
+/// reading its secret each time than for all else.
+const KEPT: Duration = Duration::from_hours(1);
+
 /// How old a secret may be.
 #[derive(Debug, Clone, Copy)]
 enum Age {
@@ -97,7 +101,7 @@ impl Authorizer {
     async fn secret(&self, name: &str, age: Age) -> Result<String, SourceError> {
         let secret = match age {
             Age::Now => self.secrets.get(name).await,
-            Age::Kept => self.secrets.kept(name).await,
+            Age::Kept => self.secrets.within(name, KEPT).await,
         };
         match secret {
             Ok(secret) => Ok(secret.expose().to_owned()),

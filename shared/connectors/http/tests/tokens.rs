@@ -2,9 +2,12 @@
 
 #![cfg(test)]
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -182,10 +185,10 @@ impl Secrets for Changed {
     async fn get(&self, _name: &str) -> Result<Secret, SecretError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         *self.kept.lock().unwrap() = "new";
-        self.kept("").await
+        self.within("", Duration::MAX).await
     }
 
-    async fn kept(&self, _name: &str) -> Result<Secret, SecretError> {
+    async fn within(&self, _name: &str, _age: Duration) -> Result<Secret, SecretError> {
         Ok(Secret::new((*self.kept.lock().unwrap()).into()))
     }
 }
