@@ -1,6 +1,6 @@
 //! Applies packs to targets, as a Lambda function on the queues of the three lanes.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
 use apply::{Apply, NEEDS};
 use aws::{
@@ -23,7 +23,7 @@ async fn function() -> Result<(), Error> {
         checkpoints: stack.checkpoints(),
         links: stack.links(),
         clock: stack.clock(),
-        folder: PathBuf::from("/tmp"),
+        folder: None,
     };
     let outbox = stack.outbox(&definition);
     let systems = Arc::new(DefinedSystems::new(Arc::clone(&definition), around));

@@ -1,7 +1,7 @@
 //! Loads maps, as a Lambda function: a queue has the steps of loads, and a timer looks after
 //! loads that nobody works on.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
 use aws::{
     Delivered,
@@ -24,7 +24,7 @@ async fn function() -> Result<(), Error> {
         checkpoints: stack.checkpoints(),
         links: stack.links(),
         clock: stack.clock(),
-        folder: PathBuf::from("/tmp"),
+        folder: None,
     };
     let outbox = stack.outbox(&definition);
     let systems = Arc::new(DefinedSystems::new(Arc::clone(&definition), around));

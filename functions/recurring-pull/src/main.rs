@@ -1,7 +1,7 @@
 //! Pulls what changed, as a Lambda function: a timer or a person asks for pulls, and a queue has
 //! the jobs.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
 use aws::{
     Delivered,
@@ -24,7 +24,7 @@ async fn function() -> Result<(), Error> {
         checkpoints: stack.checkpoints(),
         links: stack.links(),
         clock: stack.clock(),
-        folder: PathBuf::from("/tmp"),
+        folder: None,
     };
     let outbox = stack.outbox(&definition);
     let pull = &RecurringPull {

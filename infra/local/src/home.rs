@@ -207,7 +207,7 @@ impl Parts {
             checkpoints: Arc::clone(&checkpoints),
             links: Arc::new(store.clone()),
             clock: Arc::clone(&clock),
-            folder: paths.project.clone(),
+            folder: Some(paths.project.clone()),
         };
         let systems: Arc<dyn Systems> =
             Arc::new(DefinedSystems::new(Arc::clone(&definition), around));

@@ -81,8 +81,9 @@ pub struct Stack {
     pub(crate) queues: Arc<Queues>,
     pub(crate) blobs: Arc<S3Blobs>,
     pub(crate) failures: Arc<DynamoFailures>,
-    secrets: Arc<dyn Secrets>,
-    alerts: Arc<dyn Alerts>,
+    // Concrete, so that a function is not linked with what it never asks for.
+    secrets: Arc<SecretsManager>,
+    alerts: Arc<SnsAlerts>,
     metrics: Metrics,
     traces: Traces,
 }
@@ -233,13 +234,13 @@ impl Stack {
     /// The secrets.
     #[must_use]
     pub fn secrets(&self) -> Arc<dyn Secrets> {
-        Arc::clone(&self.secrets)
+        Arc::clone(&self.secrets) as Arc<dyn Secrets>
     }
 
     /// What tells people.
     #[must_use]
     pub fn alerts(&self) -> Arc<dyn Alerts> {
-        Arc::clone(&self.alerts)
+        Arc::clone(&self.alerts) as Arc<dyn Alerts>
     }
 
     /// The states of maps.

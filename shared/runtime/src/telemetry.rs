@@ -10,10 +10,10 @@ use std::{
 
 use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter,
-    filter::LevelFilter,
+    filter::{LevelFilter, Targets},
     fmt,
     fmt::{MakeWriter, format::JsonFields},
+    layer::SubscriberExt,
     util::SubscriberInitExt,
 };
 
@@ -29,24 +29,26 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends logs to standard error. `SYNCLINE_LOG` chooses what is logged, in the syntax of
-/// `tracing_subscriber::EnvFilter`; without it, `default` does. Repeating it does nothing.
+/// Sends logs to standard error. `SYNCLINE_LOG` chooses what is logged: a level, and others for
+/// crates or modules, as in `info,apply=debug,aws=trace`; without it, or where it cannot be read,
+/// `default` does. Repeating it does nothing.
 pub fn init_tracing(format: LogFormat, default: &str) {
-    let directives = env::optional("SYNCLINE_LOG").unwrap_or_else(|| default.to_owned());
-    let filter = EnvFilter::try_new(&directives).unwrap_or_else(|_| EnvFilter::new(default));
+    let chosen = env::optional("SYNCLINE_LOG");
+    let filter = chosen.and_then(|text| text.parse().ok());
+    let filter = filter.unwrap_or_else(|| targets(default));
     // An error means that a subscriber is set already, which is what repeating it does.
     let _ = match format {
         LogFormat::Text => fmt()
-            .with_env_filter(filter)
+            .with_max_level(LevelFilter::TRACE)
             .with_writer(io::stderr)
             .with_target(false)
             .with_ansi(io::stderr().is_terminal() && env::optional("NO_COLOR").is_none())
+            .finish()
+            .with(filter)
             .try_init(),
         LogFormat::Json => {
             std::panic::set_hook(Box::new(log_panic));
-            json_lines(filter, io::stderr)
-                .try_init()
-                .map_err(Into::into)
+            json(filter, io::stderr).try_init()
         }
     };
 }
@@ -65,28 +67,40 @@ const TALKATIVE: [&str; 8] = [
 ];
 
 /// The same without details of the [`TALKATIVE`].
-fn discreet(filter: EnvFilter) -> EnvFilter {
-    if filter
-        .max_level_hint()
-        .is_some_and(|level| level <= LevelFilter::INFO)
-    {
+fn discreet(filter: Targets) -> Targets {
+    let levels = filter.iter().map(|(_, level)| level);
+    let most = levels.chain(filter.default_level()).max();
+    if most.is_none_or(|level| level <= LevelFilter::INFO) {
         return filter;
     }
-    let silenced = TALKATIVE.iter().map(|name| format!("{name}=info").parse());
-    silenced.flatten().fold(filter, EnvFilter::add_directive)
+    filter.with_targets(TALKATIVE.map(|name| (name, LevelFilter::INFO)))
 }
 
-/// Logs of [`LogFormat::Json`] that go to `writer`, for one who looks at what is logged.
-pub fn json_lines<W>(filter: impl Into<EnvFilter>, writer: W) -> impl Subscriber + Send + Sync
+/// What these directives choose, none if they make no sense.
+fn targets(directives: &str) -> Targets {
+    directives.parse().unwrap_or_default()
+}
+
+/// Logs of [`LogFormat::Json`] that go to `writer`, for one who looks at what is logged. `filter` is
+/// as in [`init_tracing`].
+pub fn json_lines<W>(filter: &str, writer: W) -> impl Subscriber + Send + Sync + use<W>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    json(targets(filter), writer)
+}
+
+fn json<W>(filter: Targets, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     fmt()
-        .with_env_filter(discreet(filter.into()))
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(writer)
         .fmt_fields(JsonFields::new())
         .event_format(JsonLine)
         .finish()
+        .with(discreet(filter))
 }
 
 /// Says where a worker has panicked. What the panic says stays out: it may quote the text that

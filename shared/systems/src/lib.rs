@@ -3,16 +3,10 @@
 //! This is the one place that knows which connector serves which kind of connection.
 
 mod check;
+mod file;
 mod plans;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    hash::Hash,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, hash::Hash, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use connector_http::HttpClient;
@@ -20,7 +14,6 @@ use connector_http_target::HttpTarget;
 use connector_odata::OdataSource;
 use connector_postgres::{Database, Login, PostgresSource, PostgresTarget};
 use connector_rest::RestSource;
-use connector_sqlite::SqliteTarget;
 use definition::{Auth, Connection, ConnectionKind, Definition, Map, Text};
 use mapping::Plan;
 use model::{ConnectionName, MapName};
@@ -32,8 +25,8 @@ use tokio::sync::Mutex;
 
 pub use plans::DefinedPlans;
 
-/// How long a target may wait for a lock on its file: it blocks its thread meanwhile.
-const LONGEST_LOCK: Duration = Duration::from_secs(10);
+/// Why a connection to a file is of no use where there are none that last.
+const NO_FILES: &str = "is a file, and a function keeps no files: what is written there would be lost. Write to a database";
 
 /// What systems need from their surroundings.
 #[derive(Debug, Clone)]
@@ -46,8 +39,8 @@ pub struct Surroundings {
     pub links: Arc<dyn Links>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// What relative file names are relative to.
-    pub folder: PathBuf,
+    /// What relative file names are relative to. `None` where no file lasts.
+    pub folder: Option<PathBuf>,
 }
 
 /// The systems of a deployment. Each is made when it is first needed, and kept.
@@ -219,11 +212,12 @@ impl DefinedSystems {
         let connection = self.connection(name)?;
         Ok(match connection.kind {
             ConnectionKind::Sqlite => {
-                let file = self.text(name, &connection.url).await?;
-                let target = SqliteTarget::new(&self.around.folder.join(Path::new(&file)));
-                let patience = connection.limits.timeout.min(LONGEST_LOCK);
-                let pace = self.pace(name, connection);
-                Arc::new(target.with_patience(patience).paced(pace))
+                let Some(folder) = &self.around.folder else {
+                    return Err(settings(name, NO_FILES));
+                };
+                let path = folder.join(self.text(name, &connection.url).await?);
+                let target = file::target(&path, connection, self.pace(name, connection));
+                target.ok_or_else(|| settings(name, NO_FILES))?
             }
             ConnectionKind::Postgres => Arc::new(PostgresTarget::new(self.database(name).await?)),
             kind => {

@@ -30,8 +30,6 @@ impl From<Home> for Deployment {
 pub(super) mod stack {
     //! Deployments on AWS.
 
-    use std::path::PathBuf;
-
     use ::definition::Definition;
     use aws::Stack;
     use ports::Systems;
@@ -54,7 +52,7 @@ pub(super) mod stack {
                 checkpoints: stack.checkpoints(),
                 links: stack.links(),
                 clock: stack.clock(),
-                folder: PathBuf::from("."),
+                folder: None,
             };
             let systems: Arc<dyn Systems> =
                 Arc::new(DefinedSystems::new(Arc::clone(&definition), around));
