@@ -223,7 +223,7 @@ impl Apply {
         let applied = self.apply_map(&map, lane, &mut items, deadline, &tally);
         let applied = std::panic::AssertUnwindSafe(applied).catch_unwind().await;
         let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.metrics.record(self.clock.now(), &map, &tally);
+        self.metrics.gather(self.clock.now(), &map, tally);
         let stop = match applied {
             Ok(Ok(())) => return Vec::new(),
             Ok(Err(stop)) => stop,

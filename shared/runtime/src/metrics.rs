@@ -7,7 +7,7 @@
 //! [emf]: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -25,8 +25,10 @@ use crate::{
 /// Whether each map has metrics of its own.
 pub const METRICS_PER_MAP: &str = "SYNCLINE_METRICS_PER_MAP";
 
-/// How long what is received again and again is gathered before it is written.
+/// How long what comes again and again is gathered before it is written.
 const GATHER: Duration = Duration::from_secs(10);
+/// So many outcomes of a map do not wait for it.
+const MUCH: u64 = 1_000;
 
 const NAMESPACE: &str = "Syncline";
 const STACK: &str = "Stack";
@@ -45,6 +47,15 @@ pub struct Tally {
     pub breaker_open: Option<bool>,
 }
 
+impl Tally {
+    fn merge(&mut self, later: Self) {
+        self.received += later.received;
+        self.outcomes.merge(&later.outcomes);
+        self.lag.merge(later.lag);
+        self.breaker_open = later.breaker_open.or(self.breaker_open);
+    }
+}
+
 /// Where metrics go. The silent one, which is the default, writes nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics(Option<Arc<Sink>>);
@@ -56,22 +67,43 @@ struct Sink {
     out: Mutex<Box<dyn io::Write + Send>>,
 }
 
-/// What was received and is not written yet.
+/// What there is to say and is not written yet.
 #[derive(Default)]
 struct Gathered {
     written: Option<Timestamp>,
-    counts: BTreeMap<MapName, u64>,
+    tallies: BTreeMap<MapName, Tally>,
+    /// The maps whose target was last said to be left alone.
+    alone: BTreeSet<MapName>,
 }
 
 impl Gathered {
     /// Takes out what there is, if it is time.
-    fn take(&mut self, at: Timestamp) -> BTreeMap<MapName, u64> {
+    fn take(&mut self, at: Timestamp) -> BTreeMap<MapName, Tally> {
         let early = self.written.is_some_and(|written| at < written + GATHER);
-        if early || self.counts.is_empty() {
+        if early || self.tallies.is_empty() {
             return BTreeMap::new();
         }
         self.written = Some(at);
-        std::mem::take(&mut self.counts)
+        std::mem::take(&mut self.tallies)
+    }
+
+    /// Takes out what there is to say of a map, if it is something that people wait for, or if
+    /// there is much of it.
+    fn take_urgent(&mut self, map: &MapName) -> Option<Tally> {
+        let tally = self.tallies.get(map)?;
+        let news = tally.breaker_open.is_some_and(|open| {
+            // A breaker that stays open is said again and again: its alarm looks for that.
+            open || self.alone.contains(map)
+        });
+        let urgent = news || tally.outcomes.failed > 0 || tally.outcomes.total() >= MUCH;
+        if !urgent {
+            return None;
+        }
+        match tally.breaker_open {
+            Some(true) => self.alone.insert(map.clone()),
+            _ => self.alone.remove(map),
+        };
+        self.tallies.remove(map)
     }
 }
 
@@ -149,8 +181,29 @@ impl Metrics {
     pub fn gather_received(&self, map: &MapName, count: u64) {
         let Some(sink) = &self.0 else { return };
         if count > 0 {
-            *sink.gathered().counts.entry(map.clone()).or_default() += count;
+            let mut gathered = sink.gathered();
+            gathered.tallies.entry(map.clone()).or_default().received += count;
         }
+    }
+
+    /// Writes what there is to say of a map, now or with what follows, as by
+    /// [`Metrics::write_gathered`]: at once what failed, whether a target is left alone and again
+    /// in use, and outcomes by the thousand.
+    pub fn gather(&self, at: Timestamp, map: &MapName, tally: Tally) {
+        let Some(sink) = &self.0 else { return };
+        let urgent = {
+            let mut gathered = sink.gathered();
+            gathered
+                .tallies
+                .entry(map.clone())
+                .or_default()
+                .merge(tally);
+            gathered.take_urgent(map)
+        };
+        if let Some(tally) = urgent {
+            self.record(at, map, &tally);
+        }
+        self.write_gathered(at);
     }
 
     /// Writes what was gathered: at once what comes after a pause, and what follows within ten
@@ -159,8 +212,8 @@ impl Metrics {
     pub fn write_gathered(&self, at: Timestamp) {
         let Some(sink) = &self.0 else { return };
         let due = sink.gathered().take(at);
-        for (map, count) in due {
-            self.received(at, &map, count);
+        for (map, tally) in due {
+            self.record(at, &map, &tally);
         }
     }
 

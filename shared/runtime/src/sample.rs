@@ -21,10 +21,7 @@ impl Sample {
         self.largest = self.largest.max(value);
         if self.count.is_multiple_of(1 << self.thinned) {
             if self.kept.len() == MOST {
-                let mut at = 0..;
-                self.kept
-                    .retain(|_| at.next().is_some_and(|at: usize| at.is_multiple_of(2)));
-                self.thinned += 1;
+                self.thin();
             }
             // After thinning out, this one may no longer be among those to keep.
             if self.count.is_multiple_of(1 << self.thinned) {
@@ -32,6 +29,29 @@ impl Sample {
             }
         }
         self.count += 1;
+    }
+
+    fn thin(&mut self) {
+        let mut at = 0..;
+        self.kept
+            .retain(|_| at.next().is_some_and(|at: usize| at.is_multiple_of(2)));
+        self.thinned += 1;
+    }
+
+    /// Adds the values of another sample, each standing for as many as before.
+    pub fn merge(&mut self, mut other: Self) {
+        while self.thinned < other.thinned {
+            self.thin();
+        }
+        while other.thinned < self.thinned {
+            other.thin();
+        }
+        self.kept.append(&mut other.kept);
+        while self.kept.len() > MOST {
+            self.thin();
+        }
+        self.count += other.count;
+        self.largest = self.largest.max(other.largest);
     }
 
     /// The sample, the largest value included: at most a hundred values, none if none was added.
@@ -83,5 +103,30 @@ mod tests {
         let mut worst = vec![1; 5_000];
         worst[4_321] = 900;
         assert_eq!(of(worst).iter().max(), Some(&900));
+    }
+
+    #[test]
+    fn of_two_samples_each_has_its_share() {
+        for (ones, twos) in [(0, 5), (5, 0), (40, 40), (4_000, 1_000), (100, 10_000)] {
+            let mut sample = Sample::default();
+            (0..ones).for_each(|_| sample.add(1));
+            let mut other = Sample::default();
+            (0..twos).for_each(|_| other.add(2));
+            other.add(9);
+            sample.merge(other);
+            let values = sample.values();
+            assert!(values.len() <= 100, "{ones} {twos}: {}", values.len());
+            assert_eq!(values.iter().max(), Some(&9), "{ones} {twos}");
+            let share = |count: usize, all: usize| count * 100 / all.max(1);
+            let seen = values.iter().filter(|value| **value == 1).count();
+            let real = share(ones, ones + twos);
+            let kept = share(seen, values.iter().filter(|value| **value < 9).count());
+            assert!(
+                kept.abs_diff(real) <= 10,
+                "{ones} {twos}: {kept} for {real}"
+            );
+            sample.add(3);
+            assert!(sample.values().len() <= 100);
+        }
     }
 }

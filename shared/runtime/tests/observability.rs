@@ -1,7 +1,7 @@
 //! Metrics and log lines as those read them who were not there.
 #![cfg(test)]
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use jiff::Timestamp;
 use model::{Counts, MapName};
@@ -48,7 +48,10 @@ fn assert_valid(line: &Value) {
     let metadata = line["_aws"].as_object().unwrap();
     assert_eq!(metadata.len(), 2, "{text}");
     let at = metadata["Timestamp"].as_i64().unwrap();
-    assert_eq!(at, now().as_millisecond(), "{text}");
+    assert!(
+        (0..60_000).contains(&(at - now().as_millisecond())),
+        "{text}"
+    );
     for directive in metadata["CloudWatchMetrics"].as_array().unwrap() {
         assert_eq!(directive.as_object().unwrap().len(), 3, "{text}");
         let namespace = directive["Namespace"].as_str().unwrap();
@@ -129,6 +132,64 @@ fn where_there_is_nothing_to_say_nothing_is_said() {
     metrics.record(now(), &customers(), &Tally::default());
     metrics.received(now(), &customers(), 0);
     assert_eq!(out.text(), "");
+}
+
+#[test]
+fn what_comes_again_and_again_is_gathered_and_what_people_wait_for_is_not() {
+    let out = Captured::default();
+    let metrics = Metrics::to("crm", false, out.clone());
+    let after = |ms| now() + Duration::from_millis(ms);
+    let gather = |ms, applied, failed, open| {
+        let mut lag = Sample::default();
+        lag.add(ms);
+        let outcomes = Counts {
+            applied,
+            failed,
+            ..Counts::default()
+        };
+        let tally = Tally {
+            received: 0,
+            outcomes,
+            lag,
+            breaker_open: Some(open),
+        };
+        metrics.gather(after(ms), &customers(), tally);
+        let lines = lines(&out.text());
+        let said = lines.iter().map(|line| {
+            let number = |name| line[name].as_u64().unwrap_or_default();
+            let lags = line["lag_ms"].as_array().unwrap().len();
+            (
+                number("applied"),
+                number("failed"),
+                number("breaker_open"),
+                lags,
+            )
+        });
+        said.collect::<Vec<_>>()
+    };
+    // What comes after a pause is said at once, and what follows ten seconds later.
+    let mut said = vec![(1, 0, 0, 1)];
+    assert_eq!(gather(0, 1, 0, false), said);
+    assert_eq!(gather(1_000, 2, 0, false), said);
+    assert_eq!(gather(9_999, 3, 0, false), said);
+    said.push((9, 0, 0, 3));
+    assert_eq!(gather(10_000, 4, 0, false), said);
+    // A failure waits for nothing, and takes along what waits.
+    assert_eq!(gather(11_000, 5, 0, false), said);
+    said.push((11, 1, 0, 2));
+    assert_eq!(gather(12_000, 6, 1, false), said);
+    // Nor does a target that is left alone, each time, nor that it no longer is.
+    for ms in [12_100, 12_200] {
+        said.push((0, 0, 1, 1));
+        assert_eq!(gather(ms, 0, 0, true), said);
+    }
+    said.push((7, 0, 0, 1));
+    assert_eq!(gather(12_300, 7, 0, false), said);
+    assert_eq!(gather(12_400, 8, 0, false), said);
+    // Much is not kept back, for it could be lost.
+    said.push((1_000, 0, 0, 2));
+    assert_eq!(gather(12_500, 992, 0, false), said);
+    lines(&out.text()).iter().for_each(assert_valid);
 }
 
 /// Says the same, silently or not.
