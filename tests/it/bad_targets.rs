@@ -4,9 +4,12 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use connector_sqlite::SqliteTarget;
-use model::MapState;
+use embedded::LocalSecrets;
+use model::{Lane, MapState, QueueName, decode_pack};
+use ports::{Consumer, Systems};
 use sample_crm::{SampleCrm, Set};
 use serde_json::json;
+use systems::{DefinedSystems, Surroundings};
 
 use crate::support::{
     DEMO, Deployment, Project, assert_equal, crm, differences_of, name, small_crm,
@@ -403,6 +406,137 @@ async fn a_dead_target_is_called_seldom_and_stops_no_map_of_another() {
             .unwrap()
             .broken
             .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn what_waits_for_a_dead_target_does_not_fill_the_lane() {
+    const CHANGES: usize = 400;
+    let crm = small_crm().await;
+    let mut deployment = Deployment::open(Project::demo(&crm.url()));
+    deployment.load_all().await;
+    let switch = deployment.switch_targets(&["accounts", "contacts", "orders"]);
+    switch.turn(true);
+    let change = async |number: usize| {
+        let (key, status) = ("100001", format!("{number}"));
+        crm.write(Set::Orders, key, &json!({ "Status": status }));
+        let pack = deployment.packed("orders", crm.row(Set::Orders, key).unwrap().to_string());
+        let outbox = &deployment.home.operations.outbox;
+        outbox.send_packs(Lane::Live, vec![pack]).await.unwrap();
+    };
+    // At first they wait where they are: most targets are back in a moment.
+    for number in 0..10 {
+        change(number).await;
+    }
+    deployment.pass(Duration::from_secs(1)).await;
+    assert_eq!(deployment.status("orders").await.parked.packs, 0);
+    for number in 10..CHANGES {
+        change(number).await;
+        if number % 20 == 0 {
+            deployment.pass(Duration::from_secs(30)).await;
+        }
+    }
+    for _ in 0..4 {
+        deployment.pass(Duration::from_mins(3)).await;
+    }
+    let in_lane = || {
+        let store = deployment.project.database(".syncline/syncline.db");
+        let sql = "SELECT count(*) FROM messages WHERE queue = 'live'";
+        let count = store.query_row(sql, [], |row| row.get::<_, i64>(0));
+        count.unwrap()
+    };
+    assert!(in_lane() < 10, "{} messages in the lane", in_lane());
+    let status = deployment.status("orders").await;
+    let apart = CHANGES as u64 - status.parked.packs;
+    assert!((1..10).contains(&apart), "{apart} are not parked");
+    assert_eq!(status.books.in_flight, CHANGES as u64);
+    let orders = name("orders");
+    let traced = deployment.home.operations.trace(&orders, "100001").await;
+    let answer = traced.unwrap().answer;
+    assert!(answer.contains("its target was down"), "{answer}");
+    // While it is down a look now and then is all that comes of them.
+    let calls = switch.calls();
+    for _ in 0..10 {
+        deployment.pass(Duration::from_mins(1)).await;
+    }
+    let calls = switch.calls() - calls;
+    assert!((1..=30).contains(&calls), "{calls} calls in ten minutes");
+
+    switch.turn(false);
+    deployment.run_dry().await;
+    assert_equal(&crm, &deployment.project.warehouse());
+    assert_eq!(deployment.status("orders").await.parked.packs, 0);
+    deployment.assert_balanced().await;
+}
+
+/// What waits in the lane to find out when the target is back can be gone: it has come too often,
+/// or was too old for its queue.
+#[tokio::test]
+async fn what_is_parked_for_a_dead_target_finds_by_itself_when_it_is_back() {
+    let crm = small_crm().await;
+    let mut deployment = Deployment::open(Project::demo(&crm.url()));
+    deployment.load_all().await;
+    let switch = deployment.switch_targets(&["orders"]);
+    switch.turn(true);
+    crm.write(Set::Orders, "100001", &json!({ "Status": "new" }));
+    let raw = crm.row(Set::Orders, "100001").unwrap().to_string();
+    let operations = &deployment.home.operations;
+    for _ in 0..3 {
+        let pack = deployment.packed("orders", raw.clone());
+        operations
+            .outbox
+            .send_packs(Lane::Live, vec![pack])
+            .await
+            .unwrap();
+        deployment.pass(Duration::from_secs(5)).await;
+    }
+    // All of them are taken out of the lane.
+    let live = QueueName::Live;
+    let store = &deployment.home.store;
+    deployment.clock.advance(Duration::from_hours(1));
+    let minute = Duration::from_mins(1);
+    for message in store.receive(live, 100, minute).await.unwrap() {
+        let pack = decode_pack(&message.body).unwrap();
+        let parked = operations
+            .parking
+            .park(Lane::Live, &pack.head, &message.id, message.body);
+        parked.await.unwrap();
+        store.delete(live, &[message.receipt]).await.unwrap();
+    }
+    assert_eq!(deployment.status("orders").await.parked.packs, 3);
+    let calls = switch.calls();
+    for _ in 0..60 {
+        deployment.pass(minute).await;
+    }
+    let calls = switch.calls() - calls;
+    assert!((10..=120).contains(&calls), "{calls} calls in an hour");
+    switch.turn(false);
+    deployment.run_dry().await;
+    assert_equal(&crm, &deployment.project.warehouse());
+    deployment.assert_balanced().await;
+}
+
+/// On AWS: rows that are written to a file of a function are gone with its environment.
+#[tokio::test]
+async fn a_file_is_refused_where_none_lasts() {
+    let deployment = Deployment::open(Project::demo("http://localhost"));
+    let operations = &deployment.home.operations;
+    let around = Surroundings {
+        secrets: Arc::new(LocalSecrets::new(
+            deployment.project.folder(),
+            Arc::clone(&operations.clock),
+        )),
+        checkpoints: Arc::clone(&operations.checkpoints),
+        links: Arc::new(deployment.home.store.clone()),
+        clock: Arc::clone(&operations.clock),
+        folder: None,
+    };
+    let systems = DefinedSystems::new(Arc::clone(&operations.definition), around);
+    let refused = systems.target(&name("orders")).await.unwrap_err();
+    assert!(!refused.passes(), "it would be tried for ever");
+    assert!(
+        refused.to_string().contains("`warehouse`: is a file"),
+        "{refused}"
     );
 }
 

@@ -164,7 +164,12 @@ async fn a_pack_that_is_parked_again_while_it_is_released_stays_parked() {
         head,
     };
     let outbox = Outbox::new(Arc::new(quick), blobs as _);
-    assert!(!parking.release(&map, Lane::Live, &outbox).await.unwrap());
+    assert!(
+        !parking
+            .release(&map, Lane::Live, 100, &outbox)
+            .await
+            .unwrap()
+    );
     assert_eq!(parking.measure(&map).await.unwrap().0, 1, "it is not lost");
 }
 

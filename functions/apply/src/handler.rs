@@ -18,7 +18,9 @@ use model::{
 use ports::{
     Checkpoints, Clock, Ledger, Source, StoreError, Systems, SystemsError, Target, TargetError,
 };
-use runtime::{Breakers, MapStates, Metrics, Outbox, OutboxError, Parking, Pass, Tally, Traces};
+use runtime::{
+    Breakers, MapStates, Metrics, Outbox, OutboxError, Parking, Pass, Standing, Tally, Traces,
+};
 
 use crate::{batch::Batch, bisect::Bisect, traced::traced, verdict::Verdict};
 
@@ -55,6 +57,9 @@ pub struct Apply {
 const MAPS_AT_ONCE: usize = 4;
 /// Receives after which a pack is tried part by part: something in it may break the worker.
 const SUSPICIOUS: u32 = 4;
+/// How long a target may be down before its packs are taken out of their queue.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// One message and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Item {
@@ -101,6 +106,8 @@ impl Work<'_> {
 pub(crate) enum Stop {
     /// The target, or what it needs, is not available.
     Wait(Duration),
+    /// The same for some time already: it is tried again after this.
+    Down(Duration),
     /// Only a person can help: the map is broken and its packs are parked.
     Broken(String),
     /// Time is up.
@@ -112,7 +119,9 @@ pub(crate) enum Stop {
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Wait(wait) => write!(f, "it has to wait for {} ms", wait.as_millis()),
+            Self::Wait(wait) | Self::Down(wait) => {
+                write!(f, "it has to wait for {} ms", wait.as_millis())
+            }
             Self::Broken(reason) => f.write_str(reason),
             Self::Late => f.write_str("time is up"),
             Self::Store(error) => error.fmt(f),
@@ -234,6 +243,7 @@ impl Apply {
         };
         match stop {
             Stop::Wait(wait) => self.put_off(&map, lane, items, wait).await,
+            Stop::Down(wait) => self.set_aside(&map, lane, items, wait).await,
             Stop::Broken(reason) => self.break_map(&map, lane, items, reason).await,
             Stop::Late => self.give_back(lane, items).await,
             Stop::Store(error) => {
@@ -270,19 +280,19 @@ impl Apply {
         if !state.applies(lane) {
             return self.park(map, lane, items).await;
         }
-        let plan = self
-            .plans
-            .plan(map)
-            .await
-            .map_err(|error| plan_stop(&error))?;
         let connection = &defined.to.connection;
         let pass = self.breakers.pass(connection).await?;
         note(tally, |tally| {
             tally.breaker_open = Some(pass != Pass::Open);
         });
-        if let Pass::Wait(wait) = pass {
-            return Err(Stop::Wait(wait));
+        if let Pass::Wait { wait, since } = pass {
+            return Err(self.waiting(wait, since));
         }
+        let plan = self
+            .plans
+            .plan(map)
+            .await
+            .map_err(|error| plan_stop(&error))?;
         let target = self
             .systems
             .target(map)
@@ -400,12 +410,25 @@ impl Apply {
                     wait_ms,
                     "packs of map `{map}` wait {wait_ms} ms: {error}"
                 );
+                let standing = self.breakers.standing(work.connection).await;
                 // One that nobody could read is as good as open.
-                let open = self.breakers.is_open(work.connection).await.unwrap_or(true);
+                let open = !matches!(standing, Ok(Standing::Works));
                 note(work.tally, |tally| tally.breaker_open = Some(open));
-                Stop::Wait(wait)
+                match standing {
+                    Ok(Standing::Down { since, .. }) => self.waiting(wait, since),
+                    _ => Stop::Wait(wait),
+                }
             }
             Err(error) => Stop::Store(error),
+        }
+    }
+
+    /// What has to wait for a target that has been down since then.
+    fn waiting(&self, wait: Duration, since: Timestamp) -> Stop {
+        if self.clock.now() < since + PATIENCE {
+            Stop::Wait(wait)
+        } else {
+            Stop::Down(wait)
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use model::{Lane, MAX_RECEIVES, MapEvent, MapName, encode_pack};
 
 use crate::handler::{Apply, Item, Stop};
@@ -9,19 +10,49 @@ use crate::handler::{Apply, Item, Stop};
 /// Receives after which a pack that has to wait is parked, so that it does not become a dead
 /// letter.
 const PARK_AFTER: u32 = MAX_RECEIVES / 2;
+/// Packs parked side by side.
+const PARKED_AT_ONCE: usize = 16;
 /// The longest that a queue lets a message wait.
 const LONGEST_WAIT: Duration = Duration::from_hours(12);
 
 impl Apply {
     pub(crate) async fn park(&self, map: &MapName, lane: Lane, items: &[Item]) -> Result<(), Stop> {
-        for item in items {
-            self.parking
-                .park(lane, &item.pack.head, &item.id, item.body.clone())
-                .await?;
-        }
+        let park = |item: &Item| {
+            let Item { id, body, pack, .. } = item;
+            let (parking, head) = (self.parking.clone(), pack.head.clone());
+            let (id, body) = (id.clone(), body.clone());
+            async move { parking.park(lane, &head, &id, body).await }
+        };
+        let parked: Vec<_> = items.iter().map(park).collect();
+        let parked = stream::iter(parked).buffer_unordered(PARKED_AT_ONCE);
+        parked.try_collect::<()>().await?;
         ports::crash_point("apply.parked");
         tracing::debug!(map.name = %map, pack.count = items.len(), "packs of map `{map}` are parked");
         Ok(())
+    }
+
+    /// Takes packs for a target that has been down for a while out of their queue: there they would
+    /// count as in flight, and at some number of them all maps of the lane would wait. One stays
+    /// and finds out when the target is back. Then `retry` releases the others.
+    pub(crate) async fn set_aside(
+        &self,
+        map: &MapName,
+        lane: Lane,
+        mut items: Vec<Item>,
+        wait: Duration,
+    ) -> Vec<String> {
+        let freshest = (0..items.len()).min_by_key(|at| items[*at].receives);
+        let stays = freshest.map(|at| items.swap_remove(at));
+        let mut failed = match self.park(map, lane, &items).await {
+            Ok(()) => Vec::new(),
+            Err(error) => {
+                tracing::warn!(map.name = %map, "packs of map `{map}` stay in their queue: {error}");
+                items.into_iter().map(|item| item.id).collect()
+            }
+        };
+        let stays = stays.into_iter().collect();
+        failed.extend(self.put_off(map, lane, stays, wait).await);
+        failed
     }
 
     /// Lets messages come back after a while. One that has come back very often is parked.

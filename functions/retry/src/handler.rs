@@ -7,7 +7,7 @@ use definition::Definition;
 use jiff::Timestamp;
 use model::{Backoff, FailureId, FailureStatus, MapName, QueueName, RetryJob};
 use ports::{CheckpointError, Checkpoints, Clock, Failures, Ledger, StoreError};
-use runtime::{MapStates, Outbox, OutboxError, Parking};
+use runtime::{Breakers, MapStates, Outbox, OutboxError, Parking};
 
 /// The function.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Retry {
     pub parking: Parking,
     /// The states of maps.
     pub states: MapStates,
+    /// The breakers of connections: nothing is sent to a target that is down.
+    pub breakers: Breakers,
     /// Where it keeps what it is in the middle of.
     pub checkpoints: Arc<dyn Checkpoints>,
     /// The books, for dead letters.

@@ -27,6 +27,7 @@ async fn function() -> Result<(), Error> {
         outbox: stack.outbox(&definition),
         parking: stack.parking(),
         states: stack.states(),
+        breakers: stack.breakers(),
         checkpoints: stack.checkpoints(),
         ledger: stack.ledger(),
         clock: stack.clock(),

@@ -5,6 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::{Lane, MapEvent, MapName, MapState, QueueName, RetryJob};
 
+use runtime::{RELEASE_STEP, Standing};
+
 use crate::{Retry, RetryError, held::Comes};
 
 /// How long one invocation releases; what is left is for the next one.
@@ -49,20 +51,40 @@ impl Retry {
         comes: Comes,
     ) -> Result<bool, RetryError> {
         // Nobody can apply them; they are kept until the map is back.
-        if !self.definition.maps.contains_key(map) {
+        let Some(defined) = self.definition.maps.get(map) else {
             return Ok(false);
-        }
+        };
         // A map that is paused costs no more than this look.
         let state = self.states.get(map).await?;
         if !Lane::ALL.into_iter().any(|lane| state.applies(lane)) {
             return Ok(false);
         }
+        let target = self.breakers.standing(&defined.to.connection).await?;
+        let now = self.clock.now();
+        if matches!(target, Standing::Down { until, .. } if now < until) {
+            return Ok(false);
+        }
         let Some(held) = self.hold(map, deadline, comes).await? else {
             return Ok(false);
         };
-        let released = self.release_until(map, end).await;
+        let released = match target {
+            Standing::Works => self.release_until(map, end).await,
+            Standing::Down { .. } => self.release_one(map).await,
+        };
         let asked = self.give_back(held).await?;
         Ok(released? || asked)
+    }
+
+    /// Releases one pack, which finds out whether the target is back. The one that `apply` lets
+    /// wait in the queue for that does not wait there for ever. What is left is for another tick.
+    async fn release_one(&self, map: &MapName) -> Result<bool, RetryError> {
+        let state = self.states.get(map).await?;
+        for lane in Lane::ALL.into_iter().filter(|lane| state.applies(*lane)) {
+            if self.parking.release(map, lane, 1, &self.outbox).await? {
+                break;
+            }
+        }
+        Ok(false)
     }
 
     /// Releases until then, one step at least; says whether something is left.
@@ -72,7 +94,11 @@ impl Retry {
             let mut more = false;
             let mut failed = None;
             for lane in Lane::ALL.into_iter().filter(|lane| state.applies(*lane)) {
-                match self.parking.release(map, lane, &self.outbox).await {
+                match self
+                    .parking
+                    .release(map, lane, RELEASE_STEP, &self.outbox)
+                    .await
+                {
                     Ok(left) => more |= left,
                     Err(error) => failed = Some(error),
                 }

@@ -274,6 +274,7 @@ impl Parts {
                 outbox: self.outbox.clone(),
                 parking: self.parking.clone(),
                 states: self.states.clone(),
+                breakers: self.breakers.clone(),
                 checkpoints: Arc::clone(&self.checkpoints),
                 ledger: Arc::clone(&self.ledger),
                 clock: Arc::clone(&self.clock),

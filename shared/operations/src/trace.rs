@@ -70,9 +70,15 @@ impl Operations {
         let is_it = |change: &Change| plan.key_of(change).as_deref() == Some(&key);
         let parked = self.parking.find(map, PARKED, is_it).await?;
         let answer = match (parked.first(), state.state) {
-            (Some(since), at) if failures.iter().all(|one| !one.status.is_unresolved()) => format!(
-                "News of it has been kept since {since:.0}: the map is {at}. It is applied, in order, when the map goes on."
-            ),
+            (Some(since), at) if failures.iter().all(|one| !one.status.is_unresolved()) => {
+                let (why, when) = match at {
+                    MapState::Running => ("its target was down".to_owned(), "that is back"),
+                    at => (format!("the map is {at}"), "the map goes on"),
+                };
+                format!(
+                    "News of it has been kept since {since:.0}: {why}. It is applied, in order, when {when}."
+                )
+            }
             _ => answer(&source, &target, &failures, state.state, in_flight),
         };
         Ok(Trace {

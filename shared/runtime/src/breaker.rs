@@ -20,8 +20,27 @@ use crate::teller::Teller;
 pub enum Pass {
     /// It may.
     Open,
-    /// It may not for this long.
-    Wait(Duration),
+    /// It may not.
+    Wait {
+        /// For this long.
+        wait: Duration,
+        /// It has been down since then.
+        since: Timestamp,
+    },
+}
+
+/// How a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It works, as far as anybody knows.
+    Works,
+    /// It has been found down and not been seen to work since.
+    Down {
+        /// Since when.
+        since: Timestamp,
+        /// Until when nobody may use it. Then one may try.
+        until: Timestamp,
+    },
 }
 
 /// What is kept of a connection that fails.
@@ -59,8 +78,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(2);
 /// How long the one that tries has before another may.
 const PROBE: Duration = Duration::from_secs(30);
-/// How long it may take until all workers know.
-const FRESH: Duration = Duration::from_secs(1);
+/// How long it may take until all workers know. One that does not finds the target down by itself.
+const FRESH: Duration = Duration::from_secs(5);
 
 fn key(connection: &ConnectionName) -> String {
     format!("breaker/{connection}")
@@ -117,9 +136,11 @@ impl Breakers {
             return Ok(Pass::Open);
         };
         let now = self.clock.now();
+        let since = tripped.since;
         if now < tripped.until {
-            let wait = Duration::try_from(tripped.until.duration_since(now)).unwrap_or_default();
-            return Ok(Pass::Wait(wait + FIRST_WAIT.mul_f64(self.clock.random())));
+            let left = Duration::try_from(tripped.until.duration_since(now)).unwrap_or_default();
+            let wait = left + FIRST_WAIT.mul_f64(self.clock.random());
+            return Ok(Pass::Wait { wait, since });
         }
         let probe = Tripped {
             until: now + PROBE,
@@ -132,14 +153,23 @@ impl Breakers {
         self.with_local(connection, |local| local.known = None);
         match taken {
             Ok(_) => Ok(Pass::Open),
-            Err(CheckpointError::Conflict { .. }) => Ok(Pass::Wait(FIRST_WAIT)),
+            Err(CheckpointError::Conflict { .. }) => Ok(Pass::Wait {
+                wait: FIRST_WAIT,
+                since,
+            }),
             Err(CheckpointError::Store(error)) => Err(error),
         }
     }
 
-    /// Whether a connection has been found down and not been seen to work since.
-    pub async fn is_open(&self, connection: &ConnectionName) -> Result<bool, StoreError> {
-        Ok(self.known(connection).await?.is_some())
+    /// How a connection stands, for those who do not use it now.
+    pub async fn standing(&self, connection: &ConnectionName) -> Result<Standing, StoreError> {
+        let known = self.known(connection).await?;
+        Ok(
+            known.map_or(Standing::Works, |(_, tripped)| Standing::Down {
+                since: tripped.since,
+                until: tripped.until,
+            }),
+        )
     }
 
     /// The connection worked.

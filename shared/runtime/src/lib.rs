@@ -14,13 +14,13 @@ mod telemetry;
 mod teller;
 mod traces;
 
-pub use breaker::{Breakers, Pass};
+pub use breaker::{Breakers, Pass, Standing};
 pub use driver::{each_message, fail_all, failed_items};
 pub use maps::{MapStates, TransitionError};
 pub use metrics::{METRICS_PER_MAP, Metrics, Tally};
 pub use needs::{Environment, Needs, SecretsOf};
 pub use outbox::{Outbox, OutboxError};
-pub use parking::Parking;
+pub use parking::{Parking, RELEASE_STEP};
 pub use rates::{Pace, Rate, Rates};
 pub use sample::Sample;
 pub use telemetry::{LogFormat, init_tracing, json_lines};

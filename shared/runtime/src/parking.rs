@@ -17,7 +17,7 @@ pub struct Parking {
 }
 
 /// Packs released in one go; between two of them the state of the map is looked at again.
-const RELEASE_STEP: usize = 100;
+pub const RELEASE_STEP: usize = 100;
 /// Packs of them that are read side by side.
 const READS_AT_ONCE: usize = 16;
 
@@ -102,16 +102,17 @@ impl Parking {
         Ok(made)
     }
 
-    /// Sends the oldest packs parked for a lane of a map on their way again; says whether there
-    /// are more.
+    /// Sends the oldest packs parked for a lane of a map on their way again, `most` of them; says
+    /// whether there may be more.
     pub async fn release(
         &self,
         map: &MapName,
         lane: Lane,
+        most: usize,
         outbox: &Outbox,
     ) -> Result<bool, OutboxError> {
         let parked = lane_prefix(map, lane);
-        let names = self.blobs.list(&parked, None, RELEASE_STEP).await?;
+        let names = self.blobs.list(&parked, None, most).await?;
         let reads = stream::iter(names.clone()).map(|name| self.read(name));
         let mut reads = reads.buffered(READS_AT_ONCE);
         let (mut read, mut packs, mut failed) = (0, Vec::new(), None);
@@ -132,7 +133,7 @@ impl Parking {
         self.blobs.delete(&names[..read]).await?;
         match failed {
             Some(error) => Err(error.into()),
-            None => Ok(names.len() == RELEASE_STEP),
+            None => Ok(names.len() == most),
         }
     }
 

@@ -220,6 +220,7 @@ pub(crate) const USERS: [User; 6] = [
             of_blobs("outbox", MESSAGES, &[BLOB_PUT, BLOB_GET, BLOB_DELETE]),
             of_blobs("parking", PARKED, &[BLOB_LIST, BLOB_GET, BLOB_DELETE]),
             of("states", &[GET, PUT, LIST]),
+            of("breakers", &[GET]),
             of("checkpoints", &[GET, PUT, DELETE, LIST]),
             of("ledger", &["state/ledger.rs DynamoLedger::settle"]),
             of_blobs(

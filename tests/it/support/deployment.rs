@@ -66,6 +66,7 @@ impl Deployment {
             outbox: Outbox::new(queue, Arc::new(self.home.store.clone())),
             parking: operations.parking.clone(),
             states: operations.states.clone(),
+            breakers: operations.breakers.clone(),
             checkpoints: Arc::clone(&operations.checkpoints),
             ledger: Arc::clone(&operations.ledger),
             clock: Arc::clone(&operations.clock),
