@@ -12,7 +12,7 @@ use serde_json::json;
 use systems::{DefinedSystems, Surroundings};
 
 use crate::support::{
-    DEMO, Deployment, Project, assert_equal, crm, differences_of, name, small_crm,
+    DEMO, Deployment, Project, assert_equal, crm, differences_of, name, park_one, small_crm,
 };
 
 /// The demo with its accounts in a database of their own.
@@ -497,10 +497,7 @@ async fn what_is_parked_for_a_dead_target_finds_by_itself_when_it_is_back() {
     let minute = Duration::from_mins(1);
     for message in store.receive(live, 100, minute).await.unwrap() {
         let pack = decode_pack(&message.body).unwrap();
-        let parked = operations
-            .parking
-            .park(Lane::Live, &pack.head, &message.id, message.body);
-        parked.await.unwrap();
+        park_one(&operations.parking, &pack.head, &message.id, &message.body).await;
         store.delete(live, &[message.receipt]).await.unwrap();
     }
     assert_eq!(deployment.status("orders").await.parked.packs, 3);

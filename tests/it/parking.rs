@@ -4,14 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use model::{EncodedPack, FailureStatus, Lane, MapState, PackHead, QueueName, RetryJob, RunId};
+use model::{
+    EncodedPack, FailureStatus, Lane, MapState, PackHead, QueueName, RetryJob, RunId, decode_pack,
+};
 use ports::{Blobs, Outgoing, Queue, QueueError, Sent};
-use runtime::{Outbox, Parking};
+use runtime::{Arrival, Outbox, Parking};
 use sample_crm::{SampleCrm, Set};
 use serde_json::json;
 
 use crate::support::{
-    DEMO, Deployment, Gate, Project, Slow, assert_equal, message, name, run, small_crm,
+    DEMO, Deployment, Gate, Project, Slow, assert_equal, message, name, park_one, run, small_crm,
 };
 
 /// A queue whose consumer is so quick that it has parked a message again before its sender
@@ -26,10 +28,7 @@ struct Quick {
 impl Queue for Quick {
     async fn send(&self, _: QueueName, messages: Vec<Outgoing>) -> Result<Vec<Sent>, QueueError> {
         for message in messages {
-            let parked = self
-                .parking
-                .park(Lane::Live, &self.head, "second", message.body);
-            parked.await.expect("a store");
+            park_one(&self.parking, &self.head, "second", &message.body).await;
         }
         Ok(vec![Sent::Queued])
     }
@@ -117,10 +116,7 @@ async fn a_parked_pack_that_cannot_be_read_stops_no_other_map() {
     let row = crm.row(Set::Orders, "100001").unwrap().to_string();
     let EncodedPack { head, body, .. } = deployment.packed("orders", row);
     let parking = Parking::new(Arc::new(home.store.clone()));
-    parking
-        .park(Lane::Live, &head, "first", body)
-        .await
-        .unwrap();
+    park_one(&parking, &head, "first", &body).await;
 
     home.functions
         .retry
@@ -149,10 +145,7 @@ async fn a_pack_that_is_parked_again_while_it_is_released_stays_parked() {
     let map = name("accounts");
     let EncodedPack { head, body, .. } = deployment.packed("accounts", "{}".into());
     for _ in 0..2 {
-        parking
-            .park(Lane::Live, &head, "first", body.clone())
-            .await
-            .unwrap();
+        park_one(&parking, &head, "first", &body).await;
     }
     assert_eq!(
         parking.measure(&map).await.unwrap().0,
@@ -174,6 +167,63 @@ async fn a_pack_that_is_parked_again_while_it_is_released_stays_parked() {
 }
 
 #[tokio::test]
+async fn packs_that_are_parked_together_are_few_blobs_and_each_is_released_once() {
+    const PACKS: usize = 250;
+    const LARGE: usize = 3;
+    let deployment = Deployment::open(Project::new(&DEMO.replace("{url}", "http://localhost")));
+    let (home, clock) = (&deployment.home, &deployment.clock);
+    let (map, parking) = (name("accounts"), &home.operations.parking);
+    let mut packs = Vec::new();
+    for number in 0..PACKS + LARGE {
+        clock.advance(Duration::from_millis(1));
+        // What cannot be compressed stays as large as it is.
+        let bytes = if number < PACKS { 10 } else { 300_000 };
+        let text: String = (0..bytes).map(|_| fastrand::alphanumeric()).collect();
+        let raw = format!(r#"{{"AccountId":"{number}","Name":"{text}"}}"#);
+        packs.push(deployment.packed("accounts", raw));
+    }
+    let made: Vec<_> = packs.iter().map(|pack| pack.head.id).collect();
+    fastrand::shuffle(&mut packs);
+    let arrivals = packs.iter().map(|pack| Arrival {
+        head: &pack.head,
+        message: "a message",
+        body: &pack.body,
+    });
+    let arrivals: Vec<_> = arrivals.collect();
+    for _ in 0..2 {
+        let parked = parking.park(&map, Lane::Live, arrivals.clone());
+        parked.await.unwrap();
+    }
+    let blobs: &dyn Blobs = &home.store;
+    let (number, _) = blobs.measure("parked/").await.unwrap();
+    assert_eq!(number, 3 + LARGE as u64);
+    let left = async || parking.measure(&map).await.unwrap().0;
+    assert_eq!(left().await, (PACKS + LARGE) as u64);
+    let third = |change: &model::Change| change.raw.starts_with(br#"{"AccountId":"2","#);
+    let found = parking.find(&map, 1_000, third).await.unwrap();
+    assert_eq!(found.len(), 1);
+    let slow = Slow::new(clock, Duration::ZERO);
+    let outbox = Outbox::new(Arc::clone(&slow) as _, Arc::new(home.store.clone()));
+    let mut steps = Vec::new();
+    loop {
+        let more = parking
+            .release(&map, Lane::Live, 100, &outbox)
+            .await
+            .unwrap();
+        steps.push(left().await);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(steps, [153, 53, 0]);
+    let taken = slow.taken().into_iter();
+    let taken: Vec<_> = taken
+        .map(|(_, body)| decode_pack(&body).unwrap().head.id)
+        .collect();
+    assert_eq!(taken, made, "each once, the oldest first");
+}
+
+#[tokio::test]
 async fn a_release_that_takes_long_is_not_begun_anew_by_every_tick() {
     const PACKS: usize = 350;
     let deployment = Deployment::open(Project::new(&DEMO.replace("{url}", "http://localhost")));
@@ -183,8 +233,7 @@ async fn a_release_that_takes_long_is_not_begun_anew_by_every_tick() {
     operations.start_without_load(&accounts).await.unwrap();
     for _ in 0..PACKS {
         let EncodedPack { head, body, .. } = deployment.packed("accounts", "{}".into());
-        let parked = operations.parking.park(Lane::Live, &head, "first", body);
-        parked.await.unwrap();
+        park_one(&operations.parking, &head, "first", &body).await;
     }
     let slow = Slow::new(clock, Duration::from_mins(1));
     let retry = deployment.retry_through(Arc::clone(&slow) as _);
@@ -220,10 +269,7 @@ async fn with_parked(packs: usize) -> Deployment {
 async fn park(deployment: &Deployment) {
     let EncodedPack { head, body, .. } = deployment.packed("accounts", "{}".into());
     let parking = &deployment.home.operations.parking;
-    parking
-        .park(Lane::Live, &head, "first", body)
-        .await
-        .unwrap();
+    park_one(parking, &head, "first", &body).await;
 }
 
 fn release() -> RetryJob {

@@ -2,30 +2,25 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use model::{Lane, MAX_RECEIVES, MapEvent, MapName, encode_pack};
+use runtime::Arrival;
 
 use crate::handler::{Apply, Item, Stop};
 
 /// Receives after which a pack that has to wait is parked, so that it does not become a dead
 /// letter.
 const PARK_AFTER: u32 = MAX_RECEIVES / 2;
-/// Packs parked side by side.
-const PARKED_AT_ONCE: usize = 16;
 /// The longest that a queue lets a message wait.
 const LONGEST_WAIT: Duration = Duration::from_hours(12);
 
 impl Apply {
     pub(crate) async fn park(&self, map: &MapName, lane: Lane, items: &[Item]) -> Result<(), Stop> {
-        let park = |item: &Item| {
-            let Item { id, body, pack, .. } = item;
-            let (parking, head) = (self.parking.clone(), pack.head.clone());
-            let (id, body) = (id.clone(), body.clone());
-            async move { parking.park(lane, &head, &id, body).await }
-        };
-        let parked: Vec<_> = items.iter().map(park).collect();
-        let parked = stream::iter(parked).buffer_unordered(PARKED_AT_ONCE);
-        parked.try_collect::<()>().await?;
+        let arrivals = items.iter().map(|item| Arrival {
+            head: &item.pack.head,
+            message: &item.id,
+            body: &item.body,
+        });
+        self.parking.park(map, lane, arrivals.collect()).await?;
         ports::crash_point("apply.parked");
         tracing::debug!(map.name = %map, pack.count = items.len(), "packs of map `{map}` are parked");
         Ok(())

@@ -20,7 +20,7 @@ pub use maps::{MapStates, TransitionError};
 pub use metrics::{METRICS_PER_MAP, Metrics, Tally};
 pub use needs::{Environment, Needs, SecretsOf};
 pub use outbox::{Outbox, OutboxError};
-pub use parking::{Parking, RELEASE_STEP};
+pub use parking::{Arrival, Parking, RELEASE_STEP};
 pub use rates::{Pace, Rate, Rates};
 pub use sample::Sample;
 pub use telemetry::{LogFormat, init_tracing, json_lines};

@@ -3,23 +3,44 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use model::{Change, EncodedPack, Lane, MapName, PackHead, decode_pack, encode_pack};
+use model::{Change, EncodedPack, Lane, MapName, Pack, PackHead, decode_pack, encode_pack};
 use ports::{Blobs, StoreError};
+use serde_json::value::RawValue;
 
 use crate::{Outbox, OutboxError};
 
-/// Keeps packs without limit of time or size, each lane in the order in which they were made.
+/// Keeps packs without limit of time or size, each lane in the order in which they were made, as
+/// near as they came.
+///
+/// What is parked together is one blob: under load a write for each pack would be more than a
+/// storage takes, and cost more than all else that is done with it.
 #[derive(Debug, Clone)]
 pub struct Parking {
     blobs: Arc<dyn Blobs>,
 }
 
+/// A pack to be parked, as it came from its queue.
+#[derive(Debug, Clone)]
+pub struct Arrival<'a> {
+    /// What is known of it.
+    pub head: &'a PackHead,
+    /// The message that it came in.
+    pub message: &'a str,
+    /// The body of that.
+    pub body: &'a str,
+}
+
 /// Packs released in one go; between two of them the state of the map is looked at again.
 pub const RELEASE_STEP: usize = 100;
-/// Packs of them that are read side by side.
-const READS_AT_ONCE: usize = 16;
+/// Packs of one blob, and bytes of them if there are several.
+const TOGETHER: usize = 100;
+const TOGETHER_BYTES: usize = 256 << 10;
+/// Blobs that are written or read side by side.
+const AT_ONCE: usize = 16;
+/// Names of blobs that are listed at once.
+const PAGE: usize = 1_000;
 
 fn prefix(map: &MapName) -> String {
     format!("parked/{map}/")
@@ -29,6 +50,52 @@ fn lane_prefix(map: &MapName, lane: Lane) -> String {
     format!("{}{lane}/", prefix(map))
 }
 
+/// The number of packs in a blob: it stands at the end of its name if there are several.
+fn packs_in(name: &str) -> usize {
+    let number = name
+        .rsplit_once('+')
+        .and_then(|(_, number)| number.parse().ok());
+    number.unwrap_or(1)
+}
+
+/// The first of `names` that hold `packs` packs together, at least one.
+fn with_packs(names: &mut Vec<String>, packs: usize) {
+    let mut before = 0;
+    names.retain(|name| {
+        let taken = before < packs;
+        before += packs_in(name);
+        taken
+    });
+}
+
+/// Packs in portions that are one blob each.
+fn portions<'p, 'a>(mut packs: &'p [Arrival<'a>]) -> Vec<&'p [Arrival<'a>]> {
+    let mut portions = Vec::new();
+    while !packs.is_empty() {
+        let mut bytes = 0;
+        let fit = packs.iter().take(TOGETHER).take_while(|pack| {
+            bytes += pack.body.len();
+            bytes <= TOGETHER_BYTES
+        });
+        let (portion, rest) = packs.split_at(fit.count().max(1));
+        portions.push(portion);
+        packs = rest;
+    }
+    portions
+}
+
+/// The packs of a blob.
+fn open(name: &str, bytes: &Bytes) -> Result<Vec<Pack>, StoreError> {
+    let corrupt = || format!("blob `{name}`");
+    let text = std::str::from_utf8(bytes).map_err(StoreError::corrupt(corrupt()))?;
+    let bodies = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+    let packs = bodies.map(|body| {
+        let body = body.map_err(StoreError::corrupt(corrupt()))?;
+        decode_pack(body.get()).map_err(StoreError::corrupt(corrupt()))
+    });
+    packs.collect()
+}
+
 impl Parking {
     /// Parking in a blob storage.
     #[must_use]
@@ -36,30 +103,64 @@ impl Parking {
         Self { blobs }
     }
 
-    /// Parks a pack as it came from its queue in `message`. Parking the same message again does
-    /// nothing; a message that the release of another one has made is one of its own, so that
-    /// it outlives the deletion of that one.
+    /// Parks packs of a map. Parking the same messages again does nothing; in other company they
+    /// are parked twice, and end once all the same. A message that the release of another one has
+    /// made is one of its own, so that it outlives the deletion of that one.
     pub async fn park(
         &self,
+        map: &MapName,
         lane: Lane,
-        head: &PackHead,
-        message: &str,
-        body: String,
+        mut packs: Vec<Arrival<'_>>,
     ) -> Result<(), StoreError> {
+        packs.sort_by_key(|pack| (pack.head.created, pack.head.id));
+        let blobs: Vec<_> = portions(&packs)
+            .into_iter()
+            .filter_map(|portion| self.blob(&lane_prefix(map, lane), portion))
+            .collect();
+        let written = stream::iter(blobs).buffer_unordered(AT_ONCE);
+        written.try_collect::<()>().await
+    }
+
+    /// Writes one blob.
+    fn blob(
+        &self,
+        prefix: &str,
+        packs: &[Arrival<'_>],
+    ) -> Option<impl Future<Output = Result<(), StoreError>> + Send + use<>> {
+        let first = packs.first()?;
+        let number = match packs.len() {
+            1 => String::new(),
+            many => format!("+{many}"),
+        };
         // Sixteen digits of microseconds sort as text until the year 2286.
         let name = format!(
-            "{}{:016}-{}-{message}",
-            lane_prefix(&head.map, lane),
-            head.created.as_microsecond(),
-            head.id
+            "{prefix}{:016}-{}-{}{number}",
+            first.head.created.as_microsecond(),
+            first.head.id,
+            first.message,
         );
-        self.blobs.put_new(&name, Bytes::from(body)).await?;
-        Ok(())
+        let bodies: Vec<&str> = packs.iter().map(|pack| pack.body).collect();
+        let bytes = Bytes::from(bodies.join("\n"));
+        let blobs = Arc::clone(&self.blobs);
+        Some(async move {
+            blobs.put_new(&name, bytes).await?;
+            Ok(())
+        })
     }
 
     /// Number and size in bytes of the packs parked for a map.
     pub async fn measure(&self, map: &MapName) -> Result<(u64, u64), StoreError> {
-        self.blobs.measure(&prefix(map)).await
+        let prefix = prefix(map);
+        let (mut blobs, bytes) = self.blobs.measure(&prefix).await?;
+        let mut packs = 0;
+        let mut after = None;
+        while blobs > 0 {
+            let names = self.blobs.list(&prefix, after.as_deref(), PAGE).await?;
+            packs += names.iter().map(|name| packs_in(name) as u64).sum::<u64>();
+            blobs = blobs.saturating_sub(PAGE as u64);
+            after = names.into_iter().next_back();
+        }
+        Ok((packs, bytes))
     }
 
     /// The maps for which something is parked.
@@ -78,7 +179,7 @@ impl Parking {
     }
 
     /// When packs were made that are parked for a map and hold a change that `wanted` knows, the
-    /// oldest first. At most `packs` are looked into.
+    /// oldest first. Some `packs` are looked into.
     pub async fn find(
         &self,
         map: &MapName,
@@ -86,24 +187,23 @@ impl Parking {
         wanted: impl Fn(&Change) -> bool,
     ) -> Result<Vec<Timestamp>, StoreError> {
         let mut made = Vec::new();
-        for name in self.blobs.list(&prefix(map), None, packs).await? {
+        let mut names = self.blobs.list(&prefix(map), None, packs).await?;
+        with_packs(&mut names, packs);
+        for name in names {
             let Some(bytes) = self.blobs.get(&name).await? else {
                 continue;
             };
             // One that cannot be read is for `release` to complain of.
-            let pack = std::str::from_utf8(&bytes)
-                .ok()
-                .and_then(|body| decode_pack(body).ok());
-            if let Some(pack) = pack.filter(|pack| pack.changes.iter().any(&wanted)) {
-                made.push(pack.head.created);
-            }
+            let packs = open(&name, &bytes).unwrap_or_default().into_iter();
+            let found = packs.filter(|pack| pack.changes.iter().any(&wanted));
+            made.extend(found.map(|pack| pack.head.created));
         }
         made.sort_unstable();
         Ok(made)
     }
 
-    /// Sends the oldest packs parked for a lane of a map on their way again, `most` of them; says
-    /// whether there may be more.
+    /// Sends the oldest packs parked for a lane of a map on their way again, about `most` of them;
+    /// says whether there may be more.
     pub async fn release(
         &self,
         map: &MapName,
@@ -112,13 +212,16 @@ impl Parking {
         outbox: &Outbox,
     ) -> Result<bool, OutboxError> {
         let parked = lane_prefix(map, lane);
-        let names = self.blobs.list(&parked, None, most).await?;
+        let mut names = self.blobs.list(&parked, None, most).await?;
+        let listed = names.len();
+        with_packs(&mut names, most);
+        let more = listed == most || names.len() < listed;
         let reads = stream::iter(names.clone()).map(|name| self.read(name));
-        let mut reads = reads.buffered(READS_AT_ONCE);
+        let mut reads = reads.buffered(AT_ONCE);
         let (mut read, mut packs, mut failed) = (0, Vec::new(), None);
-        while let Some(pack) = reads.next().await {
-            match pack {
-                Ok(pack) => packs.extend(pack),
+        while let Some(some) = reads.next().await {
+            match some {
+                Ok(some) => packs.extend(some),
                 // Those before it go on their way.
                 Err(error) => {
                     failed = Some(error);
@@ -133,18 +236,17 @@ impl Parking {
         self.blobs.delete(&names[..read]).await?;
         match failed {
             Some(error) => Err(error.into()),
-            None => Ok(names.len() == most),
+            None => Ok(more),
         }
     }
 
-    /// A parked pack, unless somebody has released it meanwhile.
-    async fn read(&self, name: String) -> Result<Option<EncodedPack>, StoreError> {
+    /// The packs of a blob; none if somebody has released them meanwhile.
+    async fn read(&self, name: String) -> Result<Vec<EncodedPack>, StoreError> {
         let Some(bytes) = self.blobs.get(&name).await? else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
-        let corrupt = || format!("blob `{name}`");
-        let body = String::from_utf8(bytes.into()).map_err(StoreError::corrupt(corrupt()))?;
-        let pack = decode_pack(&body).map_err(StoreError::corrupt(corrupt()))?;
-        Ok(Some(encode_pack(pack.head, &pack.changes)))
+        let packs = open(&name, &bytes)?.into_iter();
+        let sealed = packs.map(|Pack { head, changes }| encode_pack(head, &changes));
+        Ok(sealed.collect())
     }
 }

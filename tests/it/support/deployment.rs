@@ -6,14 +6,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use local::{Home, deliver_visible};
 use model::{
-    Books, Change, EncodedPack, Failure, MapName, MapState, Op, Origin, PackHead, PackId, RunId,
-    encode_pack,
+    Books, Change, EncodedPack, Failure, Lane, MapName, MapState, Op, Origin, PackHead, PackId,
+    RunId, encode_pack,
 };
 use operations::{MapStatus, Selection};
 use ports::{Clock, FailureFilter, Queue, testing::ManualClock};
 use recurring_pull::Tick;
 use retry::Retry;
-use runtime::Outbox;
+use runtime::{Arrival, Outbox, Parking};
 use serde_json::Value;
 
 use super::Project;
@@ -325,6 +325,17 @@ pub(crate) fn query(db: &rusqlite::Connection, sql: &str) -> Vec<Vec<String>> {
         (0..width).map(|at| row.get_ref(at).map(text)).collect()
     });
     rows.expect("rows").collect::<Result<_, _>>().expect("rows")
+}
+
+/// Parks a pack for the live lane by itself.
+pub(crate) async fn park_one(parking: &Parking, head: &PackHead, message: &str, body: &str) {
+    let arrival = Arrival {
+        head,
+        message,
+        body,
+    };
+    let parked = parking.park(&head.map, Lane::Live, vec![arrival]).await;
+    parked.expect("the store takes it");
 }
 
 pub(crate) fn name(map: &str) -> MapName {

@@ -13,7 +13,7 @@ mod stack;
 mod targets;
 mod third_party;
 
-pub(crate) use deployment::{Deployment, all, at_rest, name};
+pub(crate) use deployment::{Deployment, all, at_rest, name, park_one};
 pub(crate) use hooks::{notify, now, send, signed};
 pub(crate) use hub::{Hub, assert_equal_at_hub, to_hub};
 pub(crate) use process::{Running, Up, repaired, run, run_with, settled};
