@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::support::{Deployment, Project, small_crm};
 
 /// All events there are. Whoever adds a file says below what comes of it.
-const CASES: [&str; 31] = [
+const CASES: [&str; 32] = [
     "apply/empty",
     "apply/malformed",
     "apply/many",
@@ -28,6 +28,7 @@ const CASES: [&str; 31] = [
     "initial-load/malformed",
     "initial-load/many",
     "initial-load/replayed",
+    "initial-load/scheduled",
     "initial-load/valid",
     "recurring-pull/empty",
     "recurring-pull/malformed",
@@ -240,15 +241,23 @@ async fn initial_load() {
     let crm = small_crm().await;
     for case in cases("initial-load") {
         let deployment = deployment(&crm);
-        let event: SqsEvent = typed(case, &event(case));
-        let deadline = deployment.home.clock.now() + Duration::from_mins(1);
-        let response = deployment.home.functions.load.handle(event, deadline).await;
-        assert_eq!(back(&response), [""; 0], "{case}");
+        if case == "initial-load/scheduled" {
+            // Whatever it says: it is the template's, and means that it is time to look around.
+            assert_eq!(event(case), json!({ "watch": true }));
+            deployment.home.functions.load.watch().await.unwrap();
+        } else {
+            let event: SqsEvent = typed(case, &event(case));
+            let deadline = deployment.home.clock.now() + Duration::from_mins(1);
+            let response = deployment.home.functions.load.handle(event, deadline).await;
+            assert_eq!(back(&response), [""; 0], "{case}");
+        }
         deployment.run_dry().await;
         let (customers, orders) = match case {
             "initial-load/valid" | "initial-load/replayed" => (true, false),
             "initial-load/many" => (true, true),
-            "initial-load/empty" | "initial-load/malformed" => (false, false),
+            "initial-load/empty" | "initial-load/malformed" | "initial-load/scheduled" => {
+                (false, false)
+            }
             other => panic!("{other} has no expectation"),
         };
         for (map, is_loaded) in [("customers", customers), ("orders", orders)] {
