@@ -190,9 +190,16 @@ impl WebhookIntake {
         let mut secrets = Vec::with_capacity(webhook.secrets.len());
         let mut all = true;
         for name in &webhook.secrets {
-            let secret = match age {
+            let kept = match age {
                 Some(age) => self.secrets.within(name, age).await,
                 None => self.secrets.get(name).await,
+            };
+            let secret = match kept {
+                // It may have been mended since.
+                Ok(kept) if unusable(&webhook.scheme, &kept).is_some() => {
+                    self.secrets.get(name).await
+                }
+                kept => kept,
             };
             match secret {
                 Ok(secret) => match unusable(&webhook.scheme, &secret) {

@@ -9,6 +9,7 @@ use aws_config::{
 };
 use aws_sdk_sqs::config::{
     HttpClient, RuntimeComponents, SharedCredentialsProvider, SharedHttpClient,
+    StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::{
     Builder,
@@ -128,8 +129,11 @@ impl Clients {
     /// The clients of a configuration.
     #[must_use]
     pub fn new(config: &SdkConfig) -> Self {
-        let to = |service| of_service(config, service);
-        let storage = to("S3");
+        // What is small comes whole within the time of an attempt. Only blobs can stall on their way.
+        let calls = StalledStreamProtectionConfig::disabled();
+        let calls = config.to_builder().stalled_stream_protection(calls).build();
+        let to = |service| of_service(&calls, service);
+        let storage = of_service(config, "S3");
         // Only AWS itself has a host name for every bucket.
         let elsewhere = storage.endpoint_url().is_some();
         let s3 = aws_sdk_s3::config::Builder::from(&storage)

@@ -39,7 +39,7 @@ pub fn init_tracing(format: LogFormat, default: &str) {
     // An error means that a subscriber is set already, which is what repeating it does.
     let _ = match format {
         LogFormat::Text => fmt()
-            .with_max_level(LevelFilter::TRACE)
+            .with_max_level(most(&filter))
             .with_writer(io::stderr)
             .with_target(false)
             .with_ansi(io::stderr().is_terminal() && env::optional("NO_COLOR").is_none())
@@ -68,12 +68,17 @@ const TALKATIVE: [&str; 8] = [
 
 /// The same without details of the [`TALKATIVE`].
 fn discreet(filter: Targets) -> Targets {
-    let levels = filter.iter().map(|(_, level)| level);
-    let most = levels.chain(filter.default_level()).max();
-    if most.is_none_or(|level| level <= LevelFilter::INFO) {
+    if most(&filter) <= LevelFilter::INFO {
         return filter;
     }
     filter.with_targets(TALKATIVE.map(|name| (name, LevelFilter::INFO)))
+}
+
+/// The most that is logged of anything. To say so spares all else a look at the filter.
+fn most(filter: &Targets) -> LevelFilter {
+    let levels = filter.iter().map(|(_, level)| level);
+    let most = levels.chain(filter.default_level()).max();
+    most.unwrap_or(LevelFilter::OFF)
 }
 
 /// What these directives choose, none if they make no sense.
@@ -95,7 +100,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     fmt()
-        .with_max_level(LevelFilter::TRACE)
+        .with_max_level(most(&filter))
         .with_writer(writer)
         .fmt_fields(JsonFields::new())
         .event_format(JsonLine)

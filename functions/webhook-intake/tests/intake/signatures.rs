@@ -236,6 +236,9 @@ async fn a_changed_secret_is_found_by_what_is_signed_with_it() {
         };
         let (first, _) = signed_with(vector.secret, other).await;
         assert_eq!(first, vector.welcome(), "{}", vector.name);
+        // So is one that was useless.
+        let (first, _) = signed_with(vector.secret, "").await;
+        assert_eq!(first, vector.welcome(), "{}", vector.name);
         // What is signed with neither is refused as ever.
         let (first, second) = signed_with(other, other).await;
         assert_eq!((first, second), (mismatch(), mismatch()), "{}", vector.name);
