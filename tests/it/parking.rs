@@ -1,6 +1,6 @@
 //! Parking, at its most delicate moment.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -221,6 +221,42 @@ async fn packs_that_are_parked_together_are_few_blobs_and_each_is_released_once(
         .map(|(_, body)| decode_pack(&body).unwrap().head.id)
         .collect();
     assert_eq!(taken, made, "each once, the oldest first");
+}
+
+#[tokio::test]
+async fn who_is_parked_again_in_other_company_takes_nobodys_place() {
+    let deployment = Deployment::open(Project::new(&DEMO.replace("{url}", "http://localhost")));
+    let (map, parking) = (name("accounts"), &deployment.home.operations.parking);
+    let packs: Vec<_> = (0..3)
+        .map(|_| {
+            deployment.clock.advance(Duration::from_millis(1));
+            deployment.packed("accounts", "{}".into())
+        })
+        .collect();
+    let park = async |which: [usize; 2]| {
+        let messages = ["first", "second", "third"];
+        let arrivals = which.map(|at| Arrival {
+            head: &packs[at].head,
+            message: messages[at],
+            body: &packs[at].body,
+        });
+        let parked = parking.park(&map, Lane::Live, arrivals.into()).await;
+        parked.unwrap();
+    };
+    park([0, 1]).await;
+    park([0, 2]).await;
+    park([1, 0]).await;
+    assert_eq!(parking.measure(&map).await.unwrap().0, 4);
+    let slow = Slow::new(&deployment.clock, Duration::ZERO);
+    let blobs = Arc::new(deployment.home.store.clone());
+    let outbox = Outbox::new(Arc::clone(&slow) as _, blobs);
+    let released = parking.release(&map, Lane::Live, 100, &outbox).await;
+    assert!(!released.unwrap());
+    let taken = slow.taken().into_iter();
+    let taken: HashSet<_> = taken
+        .map(|(_, body)| decode_pack(&body).unwrap().head.id)
+        .collect();
+    assert_eq!(taken, packs.iter().map(|pack| pack.head.id).collect());
 }
 
 #[tokio::test]

@@ -12,7 +12,8 @@ use ports::{CheckpointError, CheckpointsExt, Revision, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    handler::{Apply, Item, Stop, Work},
+    handler::{Apply, Item, Work},
+    stop::Stop,
     verdict::Verdict,
 };
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -11,18 +10,16 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use definition::Definition;
 use futures_util::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
-use mapping::{Plan, Plans, PlansError};
+use mapping::{Plan, Plans};
 use model::{
     Attempt, ConnectionName, Counts, Lane, MapName, Outcome, Pack, PackRef, Settlement, decode_pack,
 };
-use ports::{
-    Checkpoints, Clock, Ledger, Source, StoreError, Systems, SystemsError, Target, TargetError,
-};
-use runtime::{
-    Breakers, MapStates, Metrics, Outbox, OutboxError, Parking, Pass, Standing, Tally, Traces,
-};
+use ports::{Checkpoints, Clock, Ledger, Source, Systems, Target, TargetError};
+use runtime::{Breakers, MapStates, Metrics, Outbox, Parking, Pass, Standing, Tally, Traces};
 
-use crate::{batch::Batch, bisect::Bisect, traced::traced, verdict::Verdict};
+use crate::{
+    batch::Batch, bisect::Bisect, hold::Scouts, stop::Stop, traced::traced, verdict::Verdict,
+};
 
 /// The function.
 #[derive(Debug)]
@@ -59,6 +56,8 @@ const MAPS_AT_ONCE: usize = 4;
 const SUSPICIOUS: u32 = 4;
 /// How long a target may be down before its packs are taken out of their queue.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Those of one that asks to be left alone for longer are taken out at once.
+const LONG: Duration = Duration::from_mins(1);
 
 /// One message and what is known of it.
 #[derive(Debug)]
@@ -101,34 +100,6 @@ impl Work<'_> {
     }
 }
 
-/// Why messages of a map come back.
-#[derive(Debug)]
-pub(crate) enum Stop {
-    /// The target, or what it needs, is not available.
-    Wait(Duration),
-    /// The same for some time already: it is tried again after this.
-    Down(Duration),
-    /// Only a person can help: the map is broken and its packs are parked.
-    Broken(String),
-    /// Time is up.
-    Late,
-    /// One of Syncline's own stores did not work.
-    Store(StoreError),
-}
-
-impl fmt::Display for Stop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Wait(wait) | Self::Down(wait) => {
-                write!(f, "it has to wait for {} ms", wait.as_millis())
-            }
-            Self::Broken(reason) => f.write_str(reason),
-            Self::Late => f.write_str("time is up"),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
 impl Item {
     /// Whether all of it was read after a load began.
     fn since(&self, loading: Option<Timestamp>) -> bool {
@@ -149,18 +120,6 @@ impl Item {
             body: String::new(),
             pack,
         }
-    }
-}
-
-impl From<StoreError> for Stop {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<OutboxError> for Stop {
-    fn from(error: OutboxError) -> Self {
-        Self::Store(StoreError::unavailable("reporting outcomes")(error))
     }
 }
 
@@ -186,8 +145,9 @@ impl Apply {
                 }
             }
         }
+        let scouts = &Scouts::default();
         let applied = stream::iter(groups)
-            .map(|((map, lane), items)| self.apply_group(map, lane, items, deadline))
+            .map(|((map, lane), items)| self.apply_group(map, lane, items, deadline, scouts))
             .buffer_unordered(MAPS_AT_ONCE)
             .collect::<Vec<_>>();
         failed.extend(applied.await.into_iter().flatten());
@@ -220,13 +180,15 @@ impl Apply {
         }
     }
 
-    /// Applies the packs of one map; returns the messages that come back.
+    /// Applies the packs of one map; returns the messages that come back. `scouts` are those of
+    /// the invocation.
     async fn apply_group(
         &self,
         map: MapName,
         lane: Lane,
         mut items: Vec<Item>,
         deadline: Timestamp,
+        scouts: &Scouts,
     ) -> Vec<String> {
         let tally = Mutex::default();
         let applied = self.apply_map(&map, lane, &mut items, deadline, &tally);
@@ -243,7 +205,7 @@ impl Apply {
         };
         match stop {
             Stop::Wait(wait) => self.put_off(&map, lane, items, wait).await,
-            Stop::Down(wait) => self.set_aside(&map, lane, items, wait).await,
+            Stop::Down(wait) => self.set_aside(&map, lane, items, wait, scouts).await,
             Stop::Broken(reason) => self.break_map(&map, lane, items, reason).await,
             Stop::Late => self.give_back(lane, items).await,
             Stop::Store(error) => {
@@ -281,28 +243,26 @@ impl Apply {
             return self.park(map, lane, items).await;
         }
         let connection = &defined.to.connection;
-        let pass = self.breakers.pass(connection).await?;
-        note(tally, |tally| {
-            tally.breaker_open = Some(pass != Pass::Open);
-        });
-        if let Pass::Wait { wait, since } = pass {
-            return Err(self.waiting(wait, since));
-        }
+        // A target that is down is not asked for its tables either.
+        let pass = self.breakers.look(connection).await?;
+        self.may_go_on(pass, tally)?;
         let plan = self
             .plans
             .plan(map)
             .await
-            .map_err(|error| plan_stop(&error))?;
+            .map_err(|error| Stop::of_plans(&error))?;
+        let pass = self.breakers.pass(connection).await?;
+        self.may_go_on(pass, tally)?;
         let target = self
             .systems
             .target(map)
             .await
-            .map_err(|error| systems_stop(&error))?;
+            .map_err(|error| Stop::of_systems(&error))?;
         let source = self
             .systems
             .source(map)
             .await
-            .map_err(|error| systems_stop(&error))?;
+            .map_err(|error| Stop::of_systems(&error))?;
         let initializing = state.state == model::MapState::Initializing;
         let work = Work {
             plan: &plan,
@@ -423,12 +383,24 @@ impl Apply {
         }
     }
 
-    /// What has to wait for a target that has been down since then.
-    fn waiting(&self, wait: Duration, since: Timestamp) -> Stop {
-        if self.clock.now() < since + PATIENCE {
-            Stop::Wait(wait)
-        } else {
+    /// Whether the target may be used.
+    fn may_go_on(&self, pass: Pass, tally: &Mutex<Tally>) -> Result<(), Stop> {
+        note(tally, |tally| {
+            tally.breaker_open = Some(pass != Pass::Open);
+        });
+        match pass {
+            Pass::Open => Ok(()),
+            Pass::Wait { wait, since } => Err(self.waiting(wait, since)),
+        }
+    }
+
+    /// What has to wait for a target that may have been down since then.
+    fn waiting(&self, wait: Duration, since: Option<Timestamp>) -> Stop {
+        let now = self.clock.now();
+        if wait > LONG || since.is_some_and(|since| now >= since + PATIENCE) {
             Stop::Down(wait)
+        } else {
+            Stop::Wait(wait)
         }
     }
 
@@ -500,20 +472,4 @@ fn step(items: &[Item], loading: Option<Timestamp>, rows: usize) -> usize {
         fits
     };
     items.iter().take_while(fits).count().max(1)
-}
-
-fn systems_stop(error: &SystemsError) -> Stop {
-    if error.passes() {
-        Stop::Wait(Duration::from_secs(5))
-    } else {
-        Stop::Broken(error.to_string())
-    }
-}
-
-fn plan_stop(error: &PlansError) -> Stop {
-    if error.passes() {
-        Stop::Wait(Duration::from_secs(5))
-    } else {
-        Stop::Broken(error.to_string())
-    }
 }

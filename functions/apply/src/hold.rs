@@ -1,17 +1,36 @@
 //! Packs that cannot be applied now.
 
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
-use model::{Lane, MAX_RECEIVES, MapEvent, MapName, encode_pack};
+use model::{ConnectionName, Lane, MAX_RECEIVES, MapEvent, MapName, encode_pack};
 use runtime::Arrival;
 
-use crate::handler::{Apply, Item, Stop};
+use crate::{
+    handler::{Apply, Item},
+    stop::Stop,
+};
 
 /// Receives after which a pack that has to wait is parked, so that it does not become a dead
 /// letter.
 const PARK_AFTER: u32 = MAX_RECEIVES / 2;
 /// The longest that a queue lets a message wait.
 const LONGEST_WAIT: Duration = Duration::from_hours(12);
+
+/// The connections for which a pack of this invocation stays in its queue.
+#[derive(Debug, Default)]
+pub(crate) struct Scouts(Mutex<HashSet<ConnectionName>>);
+
+impl Scouts {
+    /// Whether none stays for it yet; the next one who asks hears that one does.
+    fn needs(&self, connection: &ConnectionName) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(connection.clone())
+    }
+}
 
 impl Apply {
     pub(crate) async fn park(&self, map: &MapName, lane: Lane, items: &[Item]) -> Result<(), Stop> {
@@ -27,17 +46,21 @@ impl Apply {
     }
 
     /// Takes packs for a target that has been down for a while out of their queue: there they would
-    /// count as in flight, and at some number of them all maps of the lane would wait. One stays
-    /// and finds out when the target is back. Then `retry` releases the others.
+    /// count as in flight, and at some number of them all maps of the lane would wait. Of an
+    /// invocation one stays for each connection, and finds out when it is back. Then `retry`
+    /// releases the others.
     pub(crate) async fn set_aside(
         &self,
         map: &MapName,
         lane: Lane,
         mut items: Vec<Item>,
         wait: Duration,
+        scouts: &Scouts,
     ) -> Vec<String> {
+        let connection = self.definition.maps.get(map).map(|map| &map.to.connection);
+        let needed = connection.is_some_and(|connection| scouts.needs(connection));
         let freshest = (0..items.len()).min_by_key(|at| items[*at].receives);
-        let stays = freshest.map(|at| items.swap_remove(at));
+        let stays = freshest.filter(|_| needed).map(|at| items.swap_remove(at));
         let mut failed = match self.park(map, lane, &items).await {
             Ok(()) => Vec::new(),
             Err(error) => {
@@ -62,7 +85,7 @@ impl Apply {
             .into_iter()
             .partition(|item| item.receives >= PARK_AFTER);
         let mut failed = Vec::new();
-        // What is parked comes back with the next tick of `retry`, as a message of its own.
+        // What is parked comes back as a message of its own, when `retry` finds the target back.
         if !old.is_empty() && self.park(map, lane, &old).await.is_err() {
             failed.extend(old.into_iter().map(|item| item.id));
         }

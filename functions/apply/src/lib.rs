@@ -11,6 +11,7 @@ mod fetch;
 mod handler;
 mod hold;
 mod settle;
+mod stop;
 mod traced;
 mod unreadable;
 mod verdict;

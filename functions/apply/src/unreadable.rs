@@ -8,7 +8,7 @@ use model::{
 };
 use runtime::Tally;
 
-use crate::handler::{Apply, Stop};
+use crate::{handler::Apply, stop::Stop};
 
 impl Apply {
     /// Sends a message to the failure store as it is.

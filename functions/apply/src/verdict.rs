@@ -11,7 +11,7 @@ use model::{
 use ports::Ledger;
 use runtime::Outbox;
 
-use crate::handler::Stop;
+use crate::stop::Stop;
 
 /// What became of one change.
 #[derive(Debug, Clone, PartialEq)]

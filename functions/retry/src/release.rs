@@ -61,30 +61,36 @@ impl Retry {
         }
         let target = self.breakers.standing(&defined.to.connection).await?;
         let now = self.clock.now();
-        if matches!(target, Standing::Down { until, .. } if now < until) {
+        // That there is nothing to release ends a resumption all the same.
+        let down = target != Standing::Works && self.parking.holds(map).await?;
+        if down && matches!(target, Standing::Down { until, .. } if now < until) {
             return Ok(false);
         }
         let Some(held) = self.hold(map, deadline, comes).await? else {
             return Ok(false);
         };
-        let released = match target {
-            Standing::Works => self.release_until(map, end).await,
-            Standing::Down { .. } => self.release_one(map).await,
+        let released = if down {
+            self.release_one(map).await
+        } else {
+            self.release_until(map, end).await
         };
         let asked = self.give_back(held).await?;
         Ok(released? || asked)
     }
 
-    /// Releases one pack, which finds out whether the target is back. The one that `apply` lets
-    /// wait in the queue for that does not wait there for ever. What is left is for another tick.
+    /// Releases one blob, whose packs find out whether the target is back. What `apply` lets wait
+    /// in the queue for that does not wait there for ever. What is left is for another tick.
     async fn release_one(&self, map: &MapName) -> Result<bool, RetryError> {
         let state = self.states.get(map).await?;
+        let mut failed = None;
         for lane in Lane::ALL.into_iter().filter(|lane| state.applies(*lane)) {
-            if self.parking.release(map, lane, 1, &self.outbox).await? {
-                break;
+            match self.parking.release(map, lane, 1, &self.outbox).await {
+                Ok(true) => return Ok(false),
+                Ok(false) => {}
+                Err(error) => failed = Some(error),
             }
         }
-        Ok(false)
+        failed.map_or(Ok(false), |error| Err(error.into()))
     }
 
     /// Releases until then, one step at least; says whether something is left.

@@ -8,6 +8,7 @@ use model::{
     Packer, RunId, TraceId,
 };
 use ports::{CheckpointError, CheckpointsExt, Stored};
+use runtime::Pass;
 use serde::{Deserialize, Serialize};
 
 use crate::{Retry, RetryError};
@@ -205,11 +206,19 @@ impl Retry {
 
     /// How long failures of a map wait that may not be applied now.
     async fn waits(&self, map: &MapName) -> Result<Option<Duration>, RetryError> {
-        if !self.definition.maps.contains_key(map) {
+        let Some(defined) = self.definition.maps.get(map) else {
             return Ok(Some(MUCH_LATER));
-        }
+        };
         let state = self.states.recent(map).await?;
-        Ok((!state.applies(Lane::Retry)).then_some(LATER))
+        if !state.applies(Lane::Retry) {
+            return Ok(Some(LATER));
+        }
+        // They would be parked, and be sent again when they have been away for long.
+        let target = self.breakers.look(&defined.to.connection).await?;
+        Ok(match target {
+            Pass::Open => None,
+            Pass::Wait { wait, .. } => Some(wait.max(LATER)),
+        })
     }
 
     async fn send_group(

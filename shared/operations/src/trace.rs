@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use mapping::{Mapped, Scratch};
-use model::{Change, FailureStatus, MapName, MapState, Op, Rows, Value, Version};
+use model::{Change, FailureStatus, Lane, MapName, MapState, Op, Rows, Value, Version};
 use ports::FailureFilter;
 use serde::Serialize;
 
@@ -71,9 +71,11 @@ impl Operations {
         let parked = self.parking.find(map, PARKED, is_it).await?;
         let answer = match (parked.first(), state.state) {
             (Some(since), at) if failures.iter().all(|one| !one.status.is_unresolved()) => {
-                let (why, when) = match at {
-                    MapState::Running => ("its target was down".to_owned(), "that is back"),
-                    at => (format!("the map is {at}"), "the map goes on"),
+                let (why, when) = if state.applies(Lane::Live) {
+                    let why = "its target was down, or the map was held";
+                    (why.to_owned(), "that is over")
+                } else {
+                    (format!("the map is {at}"), "the map goes on")
                 };
                 format!(
                     "News of it has been kept since {since:.0}: {why}. It is applied, in order, when {when}."

@@ -24,8 +24,8 @@ pub enum Pass {
     Wait {
         /// For this long.
         wait: Duration,
-        /// It has been down since then.
-        since: Timestamp,
+        /// It has been down since then, unless it only asks to be called less often.
+        since: Option<Timestamp>,
     },
 }
 
@@ -36,8 +36,8 @@ pub enum Standing {
     Works,
     /// It has been found down and not been seen to work since.
     Down {
-        /// Since when.
-        since: Timestamp,
+        /// Since when, unless it only asks to be called less often.
+        since: Option<Timestamp>,
         /// Until when nobody may use it. Then one may try.
         until: Timestamp,
     },
@@ -52,6 +52,9 @@ struct Tripped {
     trips: u32,
     /// Since when.
     since: Timestamp,
+    /// Since when it does not answer, and not only asks to be called less often.
+    #[serde(default)]
+    down: Option<Timestamp>,
     /// What was found.
     error: String,
 }
@@ -135,15 +138,11 @@ impl Breakers {
         let Some((revision, tripped)) = self.known(connection).await? else {
             return Ok(Pass::Open);
         };
-        let now = self.clock.now();
-        let since = tripped.since;
-        if now < tripped.until {
-            let left = Duration::try_from(tripped.until.duration_since(now)).unwrap_or_default();
-            let wait = left + FIRST_WAIT.mul_f64(self.clock.random());
-            return Ok(Pass::Wait { wait, since });
+        if let Some(wait) = self.left(&tripped) {
+            return Ok(wait);
         }
         let probe = Tripped {
-            until: now + PROBE,
+            until: self.clock.now() + PROBE,
             ..tripped
         };
         let taken = self
@@ -153,12 +152,33 @@ impl Breakers {
         self.with_local(connection, |local| local.known = None);
         match taken {
             Ok(_) => Ok(Pass::Open),
-            Err(CheckpointError::Conflict { .. }) => Ok(Pass::Wait {
-                wait: FIRST_WAIT,
-                since,
-            }),
+            // Another one tries, or has found it back.
+            Err(CheckpointError::Conflict { .. }) => {
+                let known = self.known(connection).await?;
+                Ok(known.map_or(Pass::Open, |(_, tripped)| Pass::Wait {
+                    wait: FIRST_WAIT,
+                    since: tripped.down,
+                }))
+            }
             Err(CheckpointError::Store(error)) => Err(error),
         }
+    }
+
+    /// The same for one that only wants to know whether to ask: it does not try.
+    pub async fn look(&self, connection: &ConnectionName) -> Result<Pass, StoreError> {
+        let known = self.known(connection).await?;
+        let wait = known.and_then(|(_, tripped)| self.left(&tripped));
+        Ok(wait.unwrap_or(Pass::Open))
+    }
+
+    /// What is left of a wait.
+    fn left(&self, tripped: &Tripped) -> Option<Pass> {
+        let left = Duration::try_from(tripped.until.duration_since(self.clock.now()));
+        let left = left.ok().filter(|left| !left.is_zero())?;
+        Some(Pass::Wait {
+            wait: left + FIRST_WAIT.mul_f64(self.clock.random()),
+            since: tripped.down,
+        })
     }
 
     /// How a connection stands, for those who do not use it now.
@@ -166,7 +186,7 @@ impl Breakers {
         let known = self.known(connection).await?;
         Ok(
             known.map_or(Standing::Works, |(_, tripped)| Standing::Down {
-                since: tripped.since,
+                since: tripped.down,
                 until: tripped.until,
             }),
         )
@@ -224,10 +244,15 @@ impl Breakers {
         if trips == 0 {
             tracing::warn!(connection.name = %connection, "`{connection}` is left alone for a while: {error}");
         }
+        let known = stored.as_ref().map(|stored| &stored.value);
+        let throttles = matches!(error, TargetError::Throttled { .. });
         let tripped = Tripped {
             until: now.saturating_add(wait).unwrap_or(Timestamp::MAX),
             trips: trips + 1,
-            since: stored.as_ref().map_or(now, |stored| stored.value.since),
+            since: known.map_or(now, |known| known.since),
+            down: known
+                .and_then(|known| known.down)
+                .or_else(|| (!throttles).then_some(now)),
             error: error.to_string().chars().take(500).collect(),
         };
         let revision = stored.map(|stored| stored.revision);
@@ -236,7 +261,7 @@ impl Breakers {
         self.with_local(connection, |local| local.known = None);
         match stored {
             // One that only asks to be called less often is not down.
-            Ok(_) if !matches!(error, TargetError::Throttled { .. }) => {
+            Ok(_) if !throttles => {
                 // Should this worker die over it, the next one that finds it down tells.
                 let kind = AlertKind::BreakerOpen(connection.clone());
                 self.teller.tell(kind, now).await;

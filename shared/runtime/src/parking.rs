@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use model::{Change, EncodedPack, Lane, MapName, Pack, PackHead, decode_pack, encode_pack};
 use ports::{Blobs, StoreError};
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use crate::{Outbox, OutboxError};
 
@@ -84,6 +85,17 @@ fn portions<'p, 'a>(mut packs: &'p [Arrival<'a>]) -> Vec<&'p [Arrival<'a>]> {
     portions
 }
 
+/// Which packs these are, and in which messages they came.
+fn digest(packs: &[Arrival<'_>]) -> String {
+    let mut digest = Sha256::new();
+    for pack in packs {
+        digest.update(pack.head.id.as_uuid().as_bytes());
+        digest.update(pack.message);
+        digest.update("\n");
+    }
+    hex::encode(&digest.finalize()[..16])
+}
+
 /// The packs of a blob.
 fn open(name: &str, bytes: &Bytes) -> Result<Vec<Pack>, StoreError> {
     let corrupt = || format!("blob `{name}`");
@@ -128,16 +140,16 @@ impl Parking {
         packs: &[Arrival<'_>],
     ) -> Option<impl Future<Output = Result<(), StoreError>> + Send + use<>> {
         let first = packs.first()?;
-        let number = match packs.len() {
-            1 => String::new(),
-            many => format!("+{many}"),
+        // What is in a blob is in its name: another one of the same name would be taken for it.
+        let content = match packs.len() {
+            1 => first.message.to_owned(),
+            many => format!("{}+{many}", digest(packs)),
         };
         // Sixteen digits of microseconds sort as text until the year 2286.
         let name = format!(
-            "{prefix}{:016}-{}-{}{number}",
+            "{prefix}{:016}-{}-{content}",
             first.head.created.as_microsecond(),
             first.head.id,
-            first.message,
         );
         let bodies: Vec<&str> = packs.iter().map(|pack| pack.body).collect();
         let bytes = Bytes::from(bodies.join("\n"));
@@ -148,16 +160,23 @@ impl Parking {
         })
     }
 
+    /// Whether anything is parked for a map.
+    pub async fn holds(&self, map: &MapName) -> Result<bool, StoreError> {
+        let names = self.blobs.list(&prefix(map), None, 1).await?;
+        Ok(!names.is_empty())
+    }
+
     /// Number and size in bytes of the packs parked for a map.
     pub async fn measure(&self, map: &MapName) -> Result<(u64, u64), StoreError> {
         let prefix = prefix(map);
-        let (mut blobs, bytes) = self.blobs.measure(&prefix).await?;
+        let (blobs, bytes) = self.blobs.measure(&prefix).await?;
         let mut packs = 0;
         let mut after = None;
-        while blobs > 0 {
+        let mut more = blobs > 0;
+        while more {
             let names = self.blobs.list(&prefix, after.as_deref(), PAGE).await?;
             packs += names.iter().map(|name| packs_in(name) as u64).sum::<u64>();
-            blobs = blobs.saturating_sub(PAGE as u64);
+            more = names.len() == PAGE;
             after = names.into_iter().next_back();
         }
         Ok((packs, bytes))

@@ -12,9 +12,10 @@ use std::{
 
 use async_trait::async_trait;
 use embedded::Store;
+use jiff::Timestamp;
 use model::{Alert, AlertKind, ConnectionName, MapEvent, MapName, MapState};
 use ports::{
-    Alerts, QUIET, StoreError, TargetError,
+    Alerts, Clock, QUIET, StoreError, TargetError,
     testing::{ManualClock, map_name},
 };
 use runtime::{Breakers, MapStates, Pass, Standing};
@@ -187,6 +188,13 @@ async fn people_are_told_of_an_outage_once_by_all_workers() {
     assert_eq!(stage.told().await, [AlertKind::BreakerOpen(warehouse())]);
 }
 
+async fn down_since(breakers: &Breakers) -> Option<Option<Timestamp>> {
+    match breakers.standing(&warehouse()).await.unwrap() {
+        Standing::Works => None,
+        Standing::Down { since, .. } => Some(since),
+    }
+}
+
 async fn is_open(breakers: &Breakers) -> bool {
     breakers.standing(&warehouse()).await.unwrap() != Standing::Works
 }
@@ -198,10 +206,35 @@ async fn one_that_asks_to_be_called_less_often_is_not_down_until_it_is() {
     for _ in 0..5 {
         breakers.failed(&warehouse(), &throttled()).await.unwrap();
     }
-    assert!(is_open(&breakers).await);
+    assert_eq!(down_since(&breakers).await, Some(None));
     assert_eq!(stage.told().await, []);
+    let now = stage.clock.now();
     breakers.failed(&warehouse(), &down()).await.unwrap();
+    assert_eq!(down_since(&breakers).await, Some(Some(now)));
     assert_eq!(stage.told().await, [AlertKind::BreakerOpen(warehouse())]);
+    stage.clock.advance(Duration::from_mins(3));
+    breakers.failed(&warehouse(), &throttled()).await.unwrap();
+    assert_eq!(down_since(&breakers).await, Some(Some(now)));
+}
+
+#[tokio::test]
+async fn who_has_not_heard_that_it_is_back_finds_it_so() {
+    let stage = Stage::new();
+    let (one, other) = (
+        stage.breakers(stage.people()),
+        stage.breakers(stage.people()),
+    );
+    for _ in 0..3 {
+        one.failed(&warehouse(), &down()).await.unwrap();
+    }
+    let Pass::Wait { wait, since } = other.pass(&warehouse()).await.unwrap() else {
+        panic!("it is down")
+    };
+    assert_eq!(since, Some(stage.clock.now()));
+    one.worked(&warehouse()).await.unwrap();
+    stage.clock.advance(wait);
+    assert!(wait < Duration::from_secs(5), "or it has heard: {wait:?}");
+    assert_eq!(other.pass(&warehouse()).await.unwrap(), Pass::Open);
 }
 
 /// What a tick does.
