@@ -12,7 +12,7 @@ use serde_json::json;
 use systems::{DefinedSystems, Surroundings};
 
 use crate::support::{
-    DEMO, Deployment, Project, assert_equal, crm, differences_of, name, park_one, small_crm,
+    DEMO, Deployment, Project, all, assert_equal, crm, differences_of, name, park_one, small_crm,
 };
 
 /// The demo with its accounts in a database of their own.
@@ -572,6 +572,42 @@ async fn a_map_with_nothing_parked_is_resumed_though_its_target_is_down() {
     operations.resume(&accounts).await.unwrap();
     deployment.live(Duration::from_secs(1)).await;
     assert_eq!(deployment.state("accounts").await, MapState::Running);
+}
+
+#[tokio::test]
+async fn failures_wait_for_a_dead_target_and_are_not_sent_again_and_again() {
+    let crm = small_crm().await;
+    crm.write(Set::Orders, "100003", &json!({ "Currency": "Taler" }));
+    let mut deployment = Deployment::open(Project::demo(&crm.url()));
+    deployment.load_all().await;
+    assert_eq!(deployment.failures("orders").await.len(), 1);
+    let switch = deployment.switch_targets(&["orders"]);
+    switch.turn(true);
+    for number in 0..4 {
+        crm.write(
+            Set::Orders,
+            "100001",
+            &json!({ "Status": format!("{number}") }),
+        );
+        deployment.pull(&["orders"]).await;
+        deployment.pass(Duration::from_secs(5)).await;
+    }
+    let sent = deployment.home.operations.retry_failures(&all()).await;
+    sent.unwrap();
+    for _ in 0..4 * 60 {
+        deployment.live(Duration::from_mins(1)).await;
+    }
+    let parked = deployment.status("orders").await.parked.packs;
+    assert!(parked <= 5, "{parked} packs of five are parked");
+    assert_eq!(deployment.failures("orders").await.len(), 1);
+    crm.write(Set::Orders, "100003", &json!({ "Currency": "EUR" }));
+    deployment.pull(&["orders"]).await;
+    switch.turn(false);
+    deployment.run_dry().await;
+    deployment.retry_all().await;
+    assert_eq!(deployment.failures("orders").await, []);
+    assert_equal(&crm, &deployment.project.warehouse());
+    deployment.assert_balanced().await;
 }
 
 /// On AWS: rows that are written to a file of a function are gone with its environment.

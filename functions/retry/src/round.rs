@@ -1,6 +1,9 @@
 //! Sending failures round.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use model::{
@@ -8,7 +11,7 @@ use model::{
     Packer, RunId, TraceId,
 };
 use ports::{CheckpointError, CheckpointsExt, Stored};
-use runtime::Pass;
+use runtime::Standing;
 use serde::{Deserialize, Serialize};
 
 use crate::{Retry, RetryError};
@@ -24,6 +27,8 @@ const LOST_AFTER: Duration = Duration::from_mins(15);
 const GRACE: Duration = Duration::from_mins(1);
 /// How long failures of a map that may not be applied wait before they are looked at again.
 const LATER: Duration = Duration::from_secs(30);
+/// The same for a map whose target is down.
+const WHILE_DOWN: Duration = Duration::from_mins(2);
 /// The same for a map that is not in the definition.
 const MUCH_LATER: Duration = Duration::from_mins(10);
 
@@ -136,10 +141,17 @@ impl Retry {
     ) -> Result<(), RetryError> {
         let now = self.clock.now();
         let mut ready = Vec::new();
+        let mut waits = HashMap::new();
         for stored in chosen {
             if stored.value.is_message() {
                 self.reread(stored, now).await?;
-            } else if let Some(wait) = self.waits(&stored.value.map).await? {
+                continue;
+            }
+            let map = &stored.value.map;
+            if !waits.contains_key(map) {
+                waits.insert(map.clone(), self.waits(map).await?);
+            }
+            if let Some(wait) = waits.get(map).copied().flatten() {
                 let status = stored.value.status;
                 self.mark(&stored, status, now + wait).await?;
             } else {
@@ -214,11 +226,13 @@ impl Retry {
             return Ok(Some(LATER));
         }
         // They would be parked, and be sent again when they have been away for long.
-        let target = self.breakers.look(&defined.to.connection).await?;
-        Ok(match target {
-            Pass::Open => None,
-            Pass::Wait { wait, .. } => Some(wait.max(LATER)),
-        })
+        let now = self.clock.now();
+        let waits = match self.breakers.standing(&defined.to.connection).await? {
+            Standing::Works => false,
+            // Somebody has to try again, and it may be that nothing else is there for it.
+            Standing::Down { until, .. } => now < until || self.parking.holds(map).await?,
+        };
+        Ok(waits.then_some(WHILE_DOWN))
     }
 
     async fn send_group(
