@@ -16,6 +16,7 @@ mod chaos;
 mod commands;
 mod corrections;
 mod crash;
+mod dead_targets;
 mod deaths;
 mod events;
 mod flows;

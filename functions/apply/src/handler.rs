@@ -18,7 +18,7 @@ use ports::{Checkpoints, Clock, Ledger, Source, Systems, Target, TargetError};
 use runtime::{Breakers, MapStates, Metrics, Outbox, Parking, Pass, Standing, Tally, Traces};
 
 use crate::{
-    batch::Batch, bisect::Bisect, hold::Scouts, stop::Stop, traced::traced, verdict::Verdict,
+    batch::Batch, bisect::Bisect, hold::Probes, stop::Stop, traced::traced, verdict::Verdict,
 };
 
 /// The function.
@@ -145,9 +145,9 @@ impl Apply {
                 }
             }
         }
-        let scouts = &Scouts::default();
+        let probes = &Probes::default();
         let applied = stream::iter(groups)
-            .map(|((map, lane), items)| self.apply_group(map, lane, items, deadline, scouts))
+            .map(|((map, lane), items)| self.apply_group(map, lane, items, deadline, probes))
             .buffer_unordered(MAPS_AT_ONCE)
             .collect::<Vec<_>>();
         failed.extend(applied.await.into_iter().flatten());
@@ -180,7 +180,7 @@ impl Apply {
         }
     }
 
-    /// Applies the packs of one map; returns the messages that come back. `scouts` are those of
+    /// Applies the packs of one map; returns the messages that come back. `probes` are those of
     /// the invocation.
     async fn apply_group(
         &self,
@@ -188,7 +188,7 @@ impl Apply {
         lane: Lane,
         mut items: Vec<Item>,
         deadline: Timestamp,
-        scouts: &Scouts,
+        probes: &Probes,
     ) -> Vec<String> {
         let tally = Mutex::default();
         let applied = self.apply_map(&map, lane, &mut items, deadline, &tally);
@@ -205,7 +205,7 @@ impl Apply {
         };
         match stop {
             Stop::Wait(wait) => self.put_off(&map, lane, items, wait).await,
-            Stop::Down(wait) => self.set_aside(&map, lane, items, wait, scouts).await,
+            Stop::Down(wait) => self.set_aside(&map, lane, items, wait, probes).await,
             Stop::Broken(reason) => self.break_map(&map, lane, items, reason).await,
             Stop::Late => self.give_back(lane, items).await,
             Stop::Store(error) => {

@@ -22,9 +22,9 @@ const LONGEST_WAIT: Duration = Duration::from_hours(12);
 
 /// The connections for which a pack of this invocation stays in its queue.
 #[derive(Debug, Default)]
-pub(crate) struct Scouts(Mutex<HashSet<ConnectionName>>);
+pub(crate) struct Probes(Mutex<HashSet<ConnectionName>>);
 
-impl Scouts {
+impl Probes {
     /// Whether none stays for it yet; the next one who asks hears that one does.
     fn needs(&self, connection: &ConnectionName) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,10 +55,10 @@ impl Apply {
         lane: Lane,
         mut items: Vec<Item>,
         wait: Duration,
-        scouts: &Scouts,
+        probes: &Probes,
     ) -> Vec<String> {
         let connection = self.definition.maps.get(map).map(|map| &map.to.connection);
-        let needed = connection.is_some_and(|connection| scouts.needs(connection));
+        let needed = connection.is_some_and(|connection| probes.needs(connection));
         let freshest = (0..items.len()).min_by_key(|at| items[*at].receives);
         let stays = freshest.filter(|_| needed).map(|at| items.swap_remove(at));
         let mut failed = match self.park(map, lane, &items).await {

@@ -70,7 +70,7 @@ impl Retry {
             return Ok(false);
         };
         let released = if down {
-            self.release_one(map).await
+            self.release_probe(map).await
         } else {
             self.release_until(map, end).await
         };
@@ -80,7 +80,7 @@ impl Retry {
 
     /// Releases one blob, whose packs find out whether the target is back. What `apply` lets wait
     /// in the queue for that does not wait there for ever. What is left is for another tick.
-    async fn release_one(&self, map: &MapName) -> Result<bool, RetryError> {
+    async fn release_probe(&self, map: &MapName) -> Result<bool, RetryError> {
         let state = self.states.get(map).await?;
         let mut failed = None;
         for lane in Lane::ALL.into_iter().filter(|lane| state.applies(*lane)) {

@@ -101,7 +101,8 @@ impl Gathered {
         }
         match tally.breaker_open {
             Some(true) => self.alone.insert(map.clone()),
-            _ => self.alone.remove(map),
+            Some(false) => self.alone.remove(map),
+            None => false,
         };
         self.tallies.remove(map)
     }

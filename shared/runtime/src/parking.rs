@@ -198,7 +198,7 @@ impl Parking {
     }
 
     /// When packs were made that are parked for a map and hold a change that `wanted` knows, the
-    /// oldest first. Some `packs` are looked into.
+    /// oldest first. The oldest `packs` are looked into, and those parked together with them.
     pub async fn find(
         &self,
         map: &MapName,
@@ -221,8 +221,8 @@ impl Parking {
         Ok(made)
     }
 
-    /// Sends the oldest packs parked for a lane of a map on their way again, about `most` of them;
-    /// says whether there may be more.
+    /// Sends the oldest packs parked for a lane of a map on their way again: `most` of them, and
+    /// those parked together with the last of these. Says whether there may be more.
     pub async fn release(
         &self,
         map: &MapName,

@@ -26,7 +26,7 @@ use tokio::sync::Mutex;
 pub use plans::DefinedPlans;
 
 /// Why a connection to a file is of no use where there are none that last.
-const NO_FILES: &str = "is a file, and a function keeps no files: what is written there would be lost. Write to a database";
+const NO_FILES: &str = "a target of kind sqlite is a file, and a function keeps none: its rows would be lost. Write to a connection of kind postgres";
 
 /// What systems need from their surroundings.
 #[derive(Debug, Clone)]

@@ -23,6 +23,7 @@ pub(crate) use reality::{assert_equal, compare, differences, differences_of, que
 pub(crate) use server::{assert_equal_on_server, on_server, server_differences};
 pub(crate) use service::Service;
 pub(crate) use stack::{Setting, Stack, ready};
+pub(crate) use targets::Switch;
 pub(crate) use third_party::{Served, ThirdParty, client};
 
 use std::path::PathBuf;

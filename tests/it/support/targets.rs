@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -24,6 +24,8 @@ use super::Deployment;
 #[derive(Debug, Default)]
 pub(crate) struct Switch {
     down: AtomicBool,
+    /// How long it asks to be left alone.
+    throttles: Mutex<Option<Duration>>,
     calls: AtomicUsize,
     slow: OnceLock<(Arc<ManualClock>, Duration)>,
     stuck: AtomicBool,
@@ -33,6 +35,12 @@ pub(crate) struct Switch {
 impl Switch {
     pub(crate) fn turn(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+        *self.throttles.lock().expect("a lock") = None;
+    }
+
+    /// Lets every call be refused with the wish to be left alone for so long.
+    pub(crate) fn throttle(&self, wait: Duration) {
+        *self.throttles.lock().expect("a lock") = Some(wait);
     }
 
     /// Lets every call take this long, and takes one row at a time from now on.
@@ -59,6 +67,12 @@ impl Switch {
         self.calls.fetch_add(1, Ordering::SeqCst);
         if let Some((clock, time)) = self.slow.get() {
             clock.advance(*time);
+        }
+        if let Some(wait) = *self.throttles.lock().expect("a lock") {
+            return Err(TargetError::Throttled {
+                what: "the warehouse is busy".into(),
+                retry_after: Some(wait),
+            });
         }
         if !self.down.load(Ordering::SeqCst) {
             return Ok(());

@@ -218,14 +218,19 @@ async fn another_time_than_the_signed_one_is_refused() {
     }
 }
 
+/// Another secret of the same form.
+fn other_than(secret: &str) -> &'static str {
+    if secret.starts_with("wh") {
+        "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYY"
+    } else {
+        "the other one"
+    }
+}
+
 #[tokio::test]
 async fn a_changed_secret_is_found_by_what_is_signed_with_it() {
     for vector in VECTORS {
-        let other = if vector.secret.starts_with("wh") {
-            "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYY"
-        } else {
-            "the other one"
-        };
+        let other = other_than(vector.secret);
         let signed_with = async |now, former| {
             let webhook = vector.webhook("secret://s");
             let intake = Intake::with_secret(&webhook, now);
@@ -248,11 +253,7 @@ async fn a_changed_secret_is_found_by_what_is_signed_with_it() {
 #[tokio::test]
 async fn during_a_rotation_either_secret_is_good() {
     for vector in VECTORS {
-        let other = if vector.secret.starts_with("wh") {
-            "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYY"
-        } else {
-            "the other one"
-        };
+        let other = other_than(vector.secret);
         for secrets in ["[secret://s, secret://t]", "[secret://t, secret://s]"] {
             let known = [("s", Some(vector.secret)), ("t", Some(other))];
             let intake = Intake::new(&[&vector.webhook(secrets)], &known);
