@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::support::{Deployment, Project, small_crm};
 
 /// All events there are. Whoever adds a file says below what comes of it.
-const CASES: [&str; 32] = [
+const CASES: [&str; 33] = [
     "apply/empty",
     "apply/malformed",
     "apply/many",
@@ -44,6 +44,7 @@ const CASES: [&str; 32] = [
     "retry/replayed",
     "retry/resolved",
     "retry/scheduled",
+    "retry/settled",
     "retry/valid",
     "webhook-intake/empty",
     "webhook-intake/forged",
@@ -360,7 +361,9 @@ async fn retry() {
             .filter(|failure| failure.status == FailureStatus::Open);
         let attempts: Vec<u32> = stored.iter().map(|failure| failure.attempts).collect();
         let (ids, unresolved, tried): (&[&str], usize, &[u32]) = match case {
-            "retry/valid" | "retry/scheduled" | "retry/replayed" => (&[], 1, &[1]),
+            "retry/valid" | "retry/scheduled" | "retry/replayed" | "retry/settled" => {
+                (&[], 1, &[1])
+            }
             "retry/many" => (&[], 3, &[1, 1, 1]),
             "retry/resolved" => (&[], 0, &[1]),
             "retry/empty" => (&[], 0, &[]),
