@@ -9,7 +9,7 @@ use aws::{
 };
 use systems::{DefinedPlans, DefinedSystems, Surroundings};
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main(flavor = "local")]
 async fn main() -> ExitCode {
     run(Box::pin(function())).await
 }

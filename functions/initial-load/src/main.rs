@@ -10,7 +10,7 @@ use aws::{
 use initial_load::{InitialLoad, NEEDS};
 use systems::{DefinedPlans, DefinedSystems, Surroundings};
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main(flavor = "local")]
 async fn main() -> ExitCode {
     run(Box::pin(function())).await
 }

@@ -10,7 +10,7 @@ use aws::{
 use recurring_pull::{NEEDS, RecurringPull, Schedule};
 use systems::{DefinedSystems, Surroundings};
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main(flavor = "local")]
 async fn main() -> ExitCode {
     run(Box::pin(function())).await
 }

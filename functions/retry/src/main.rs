@@ -13,7 +13,7 @@ use retry::{NEEDS, Retry};
 /// How long failures that have ended are kept.
 const KEEP: Duration = Duration::from_hours(30 * 24);
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main(flavor = "local")]
 async fn main() -> ExitCode {
     run(Box::pin(function())).await
 }

@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use aws::function::{Error, run, serve};
 use webhook_intake::{NEEDS, Remember, WebhookIntake};
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main(flavor = "local")]
 async fn main() -> ExitCode {
     run(Box::pin(function())).await
 }

@@ -3,17 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use aws_sdk_s3::{
-    Client,
-    error::ProvideErrorMetadata,
-    operation::{get_object::GetObjectError, list_objects_v2::ListObjectsV2Output},
-    types::{Delete, ObjectIdentifier},
-};
 use bytes::Bytes;
 use model::full_jitter;
 use ports::{Blobs, Clock, StoreError};
 
-use crate::{ready::Found, said::said};
+use crate::{
+    S3,
+    ready::Found,
+    s3::{Bucket, Listed, Refused},
+    said::said,
+};
 
 /// Objects that one call deletes or lists.
 const PAGE: usize = 1000;
@@ -24,8 +23,6 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// The blob that is never stored, where all functions may write and what is forgotten is deleted.
 const PROBE: &str = "message/none";
-/// The MD5 of hardly anything.
-const NOT_ITS_DIGEST: &str = "AAAAAAAAAAAAAAAAAAAAAA==";
 
 /// The blobs of a deployment, in a general purpose bucket (others do not list in order).
 ///
@@ -33,7 +30,7 @@ const NOT_ITS_DIGEST: &str = "AAAAAAAAAAAAAAAAAAAAAA==";
 /// an object that does not exist with "access denied".
 #[derive(Debug, Clone)]
 pub struct S3Blobs {
-    client: Client,
+    client: Bucket,
     bucket: String,
     prefix: String,
     clock: Arc<dyn Clock>,
@@ -42,9 +39,9 @@ pub struct S3Blobs {
 impl S3Blobs {
     /// The blobs of `bucket` whose keys begin with `prefix`, which may be empty.
     #[must_use]
-    pub fn new(client: Client, bucket: String, prefix: String, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(s3: &S3, bucket: String, prefix: String, clock: Arc<dyn Clock>) -> Self {
         Self {
-            client,
+            client: Bucket::new(s3, &bucket),
             bucket,
             prefix,
             clock,
@@ -64,16 +61,7 @@ impl S3Blobs {
     /// says, which S3 refuses, to one who may write. Nothing is stored; where digests are not
     /// looked at, it is empty and stored once.
     pub(crate) async fn may_write(&self) -> Found {
-        let put = self
-            .client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(self.key(PROBE))
-            .if_none_match("*")
-            .content_md5(NOT_ITS_DIGEST)
-            .body(Bytes::new().into())
-            .send()
-            .await;
+        let put = self.client.put_object_in_vain(&self.key(PROBE)).await;
         let fine = [
             "BadDigest",
             "ConditionalRequestConflict",
@@ -87,20 +75,20 @@ impl S3Blobs {
         &self,
         prefix: &str,
         after: Option<&str>,
-        from: Option<&ListObjectsV2Output>,
+        from: Option<&Listed>,
         limit: usize,
-    ) -> Result<ListObjectsV2Output, StoreError> {
+    ) -> Result<Listed, StoreError> {
+        let after = after.map(|after| self.key(after));
+        let token = from.and_then(|page| page.next_continuation_token.as_deref());
         self.client
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .prefix(self.key(prefix))
-            .set_start_after(after.map(|after| self.key(after)))
-            .set_continuation_token(from.and_then(|page| page.next_continuation_token.clone()))
-            .max_keys(i32::try_from(limit.min(PAGE)).unwrap_or(i32::MAX))
-            .send()
+            .list_objects_v2(&self.key(prefix), after.as_deref(), token, limit.min(PAGE))
             .await
-            .map_err(|error| self.failed("listing blobs", prefix, said(&error)))
+            .map_err(|why| self.failed("listing blobs", prefix, why))
     }
+}
+
+fn code(refused: &Refused) -> Option<&str> {
+    refused.as_service_error()?.code()
 }
 
 #[async_trait]
@@ -109,19 +97,11 @@ impl Blobs for S3Blobs {
     /// itself: it says `false`.
     async fn put_new(&self, name: &str, bytes: Bytes) -> Result<bool, StoreError> {
         for attempt in 1.. {
-            let put = self
-                .client
-                .put_object()
-                .bucket(&self.bucket)
-                .key(self.key(name))
-                .if_none_match("*")
-                .body(bytes.clone().into())
-                .send()
-                .await;
+            let put = self.client.put_object(&self.key(name), bytes.clone()).await;
             let Err(error) = put else {
                 break;
             };
-            match error.code() {
+            match code(&error) {
                 Some("PreconditionFailed") => return Ok(false),
                 // Another write or a deletion of the name is under way, and may fail.
                 Some("ConditionalRequestConflict") if attempt < ATTEMPTS => {
@@ -137,57 +117,33 @@ impl Blobs for S3Blobs {
 
     async fn get(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
         let what = "reading a blob";
-        let got = self
-            .client
-            .get_object()
-            .bucket(&self.bucket)
-            .key(self.key(name))
-            .send()
-            .await;
-        let object = match got {
-            Ok(object) => object,
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(GetObjectError::is_no_such_key) =>
-            {
-                return Ok(None);
-            }
+        let answer = match self.client.get_object(&self.key(name)).await {
+            Ok(answer) => answer,
+            Err(error) if code(&error) == Some("NoSuchKey") => return Ok(None),
             Err(error) => return Err(self.failed(what, name, said(&error))),
         };
-        let read = object.body.collect().await;
-        let read = read.map_err(|error| self.failed(what, name, error))?;
-        Ok(Some(read.into_bytes()))
+        let Some(bytes) = answer.object() else {
+            let why = "what came is not what was stored, as the digest beside it says";
+            return Err(self.failed(what, name, why));
+        };
+        Ok(Some(bytes))
     }
 
     async fn delete(&self, names: &[String]) -> Result<(), StoreError> {
         let what = "deleting blobs";
         for names in names.chunks(PAGE) {
-            let objects: Result<Vec<_>, _> = names
-                .iter()
-                .map(|name| ObjectIdentifier::builder().key(self.key(name)).build())
-                .collect();
-            let delete = objects.and_then(|objects| {
-                let delete = Delete::builder().set_objects(Some(objects));
-                delete.quiet(true).build()
-            });
-            let answer = self
-                .client
-                .delete_objects()
-                .bucket(&self.bucket)
-                .delete(delete.map_err(StoreError::unavailable(what))?)
-                .send()
-                .await
-                .map_err(|error| self.failed(what, "", said(&error)))?;
+            let keys: Vec<_> = names.iter().map(|name| self.key(name)).collect();
+            let deleted = self.client.delete_objects(&keys).await;
+            let errors = deleted.map_err(|why| self.failed(what, "", why))?.errors;
             // The call succeeds though some of it failed.
-            if let Some(first) = answer.errors().first() {
-                let code = first.code().unwrap_or("failed");
+            if let Some(first) = errors.first() {
                 let text = format!(
-                    "{} of {} could not be deleted, `{}` among them: {code}: {}",
-                    answer.errors().len(),
+                    "{} of {} could not be deleted, `{}` among them: {}: {}",
+                    errors.len(),
                     names.len(),
-                    first.key().unwrap_or_default(),
-                    first.message().unwrap_or_default(),
+                    first.key,
+                    first.code,
+                    first.message,
                 );
                 return Err(self.failed(what, "", text));
             }
@@ -206,10 +162,10 @@ impl Blobs for S3Blobs {
         while names.len() < limit {
             let left = limit - names.len();
             let page = self.page(prefix, after, last.as_ref(), left).await?;
-            let keys = page.contents().iter().filter_map(|object| object.key());
+            let keys = page.contents.iter().map(|object| object.key.as_str());
             let stripped = keys.filter_map(|key| key.strip_prefix(&self.prefix));
             names.extend(stripped.map(str::to_owned));
-            if page.next_continuation_token().is_none() {
+            if page.next_continuation_token.is_none() {
                 break;
             }
             last = Some(page);
@@ -222,11 +178,11 @@ impl Blobs for S3Blobs {
         let mut last = None;
         loop {
             let page = self.page(prefix, None, last.as_ref(), PAGE).await?;
-            for object in page.contents() {
+            for object in &page.contents {
                 number += 1;
-                bytes += u64::try_from(object.size().unwrap_or_default()).unwrap_or_default();
+                bytes += object.size;
             }
-            if page.next_continuation_token().is_none() {
+            if page.next_continuation_token.is_none() {
                 return Ok((number, bytes));
             }
             last = Some(page);

@@ -7,16 +7,13 @@ use aws_config::{
     environment::EnvironmentVariableCredentialsProvider, retry::RetryConfig,
     timeout::TimeoutConfig,
 };
-use aws_sdk_sqs::config::{
-    HttpClient, RuntimeComponents, SharedCredentialsProvider, SharedHttpClient,
-    StalledStreamProtectionConfig,
+use aws_sdk_sqs::config::{SharedCredentialsProvider, StalledStreamProtectionConfig};
+use runtime::env::{optional, parsed, required};
+
+use crate::{
+    S3, StackError,
+    http::{NoHttp, http_client},
 };
-use aws_smithy_http_client::{
-    Builder,
-    tls::{Provider, rustls_provider::CryptoMode},
-};
-use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
-use runtime::env::{EnvError, optional, parsed, required};
 
 /// Clients of all services, over one pool of connections.
 #[derive(Debug, Clone)]
@@ -26,32 +23,13 @@ pub struct Clients {
     /// Tables.
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// Blobs.
-    pub s3: aws_sdk_s3::Client,
+    pub s3: S3,
     /// Secrets.
     pub secrets: aws_sdk_secretsmanager::Client,
     /// Topics.
     pub sns: aws_sdk_sns::Client,
 }
 
-/// The pool of connections that all clients share.
-///
-/// Left to itself it makes one more pool for each client, to see whether that can be done, and each
-/// parses all certificates of the system once more.
-#[derive(Debug)]
-struct Pool(SharedHttpClient);
-
-impl HttpClient for Pool {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        self.0.http_connector(settings, components)
-    }
-}
-
-/// A connection that was frozen with its function may be dead: find out soon.
-const CONNECT: Duration = Duration::from_secs(1);
 /// One attempt of a call.
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// Attempts of a call.
@@ -68,14 +46,8 @@ fn caller() -> Option<AppName> {
     AppName::new(name.unwrap_or_else(|| "syncline".to_owned())).ok()
 }
 
-fn pool() -> Pool {
-    let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
-    Pool(http.build_https())
-}
-
 fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
         .operation_attempt_timeout(ATTEMPT)
         .build()
 }
@@ -86,21 +58,21 @@ fn retries() -> RetryConfig {
 
 /// Reads region, credentials and endpoint from where the AWS tools look for them, and makes the
 /// clients.
-pub async fn connect() -> Clients {
+pub async fn connect() -> Result<Clients, NoHttp> {
     let config = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(pool())
+        .http_client(http_client()?)
         .timeout_config(timeouts())
         .retry_config(retries());
     let config = match caller() {
         Some(caller) => config.app_name(caller),
         None => config,
     };
-    Clients::new(&config.load().await)
+    Ok(Clients::new(&config.load().await))
 }
 
 /// The same for a function, to which AWS tells all of it in its environment: nothing else is looked
 /// at, nor linked.
-pub(crate) fn connect_function() -> Result<Clients, EnvError> {
+pub(crate) fn connect_function() -> Result<Clients, StackError> {
     let credentials = EnvironmentVariableCredentialsProvider::new();
     let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -108,7 +80,7 @@ pub(crate) fn connect_function() -> Result<Clients, EnvError> {
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .use_fips(parsed("AWS_USE_FIPS_ENDPOINT", false)?)
         .use_dual_stack(parsed("AWS_USE_DUALSTACK_ENDPOINT", false)?)
-        .http_client(pool())
+        .http_client(http_client()?)
         .timeout_config(timeouts())
         .retry_config(retries());
     config.set_app_name(caller());
@@ -133,16 +105,10 @@ impl Clients {
         let calls = StalledStreamProtectionConfig::disabled();
         let calls = config.to_builder().stalled_stream_protection(calls).build();
         let to = |service| of_service(&calls, service);
-        let storage = of_service(config, "S3");
-        // Only AWS itself has a host name for every bucket.
-        let elsewhere = storage.endpoint_url().is_some();
-        let s3 = aws_sdk_s3::config::Builder::from(&storage)
-            .force_path_style(elsewhere)
-            .build();
         Self {
             sqs: aws_sdk_sqs::Client::new(&to("SQS")),
             dynamodb: aws_sdk_dynamodb::Client::new(&to("DYNAMODB")),
-            s3: aws_sdk_s3::Client::from_conf(s3),
+            s3: S3::new(&of_service(config, "S3")),
             secrets: aws_sdk_secretsmanager::Client::new(&to("SECRETS_MANAGER")),
             sns: aws_sdk_sns::Client::new(&to("SNS")),
         }

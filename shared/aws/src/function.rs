@@ -57,13 +57,18 @@ fn invocation(context: &Context) -> Span {
 
 /// Runs a function as a program. What keeps it from beginning is one line in its log, and AWS
 /// tries again with the next event.
-pub async fn run(function: impl Future<Output = Result<(), Error>>) -> ExitCode {
-    match function.await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+///
+/// It is a task of a runtime of the flavor `local`: to wake `main` itself takes a call of the
+/// system each time.
+pub async fn run(function: impl Future<Output = Result<(), Error>> + 'static) -> ExitCode {
+    match tokio::task::spawn_local(function).await {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
             tracing::error!("the function cannot begin: {error}");
             ExitCode::FAILURE
         }
+        // The log has what it said.
+        Err(_panicked) => ExitCode::FAILURE,
     }
 }
 

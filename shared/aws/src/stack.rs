@@ -10,13 +10,12 @@ use ports::{
     Alerts, Blobs, BoxError, Checkpoints, Clock, Failures, Ledger, Links, Secrets, SystemClock,
 };
 use runtime::{
-    Breakers, Environment, LogFormat, MapStates, Metrics, Needs, Outbox, Parking, Traces,
-    env::EnvError,
+    Breakers, Environment, MapStates, Metrics, Needs, Outbox, Parking, Traces, env::EnvError,
 };
 
 use crate::{
-    Clients, DynamoFailures, DynamoLedger, Queues, S3Blobs, SecretsManager, SnsAlerts, StateTable,
-    Unusable, client::connect_function, connect, said::said,
+    Clients, DynamoFailures, DynamoLedger, NoHttp, Queues, S3Blobs, SecretsManager, SnsAlerts,
+    StateTable, Unusable, client::connect_function, connect, said::said,
 };
 
 /// A function cannot begin.
@@ -58,6 +57,9 @@ pub enum StackError {
         /// How many there are.
         count: usize,
     },
+    /// AWS cannot be called at all.
+    #[error(transparent)]
+    NoHttp(#[from] NoHttp),
     /// Parts of the deployment are not there, or the function may not use them.
     #[error(
         "{}: deploy the stack again with the template in infra/aws, which makes and allows it",
@@ -91,7 +93,7 @@ pub struct Stack {
 impl Stack {
     /// The deployment that this function belongs to; logs begin with it.
     pub fn of_function(needs: &Needs) -> Result<Self, StackError> {
-        runtime::init_tracing(LogFormat::Json, "info");
+        runtime::log_json("info");
         let environment = needs.read()?;
         let metrics = Metrics::of_function(&environment.stack)?;
         let traces = Traces::of_function()?;
@@ -112,7 +114,7 @@ impl Stack {
             Arc::clone(&clock),
         );
         let blobs = Arc::new(S3Blobs::new(
-            clients.s3,
+            &clients.s3,
             environment.bucket.clone(),
             String::new(),
             Arc::clone(&clock),
@@ -290,7 +292,7 @@ impl Stack {
     /// The deployment that is called `name`, in the account and region that the AWS tools would
     /// use.
     pub async fn named(name: &str) -> Result<Self, StackError> {
-        let clients = connect().await;
+        let clients = connect().await?;
         let mut queues = HashMap::new();
         for queue in QueueName::ALL {
             let asked = clients

@@ -86,7 +86,7 @@ impl Fixture {
             Arc::clone(&clock) as Arc<dyn Clock>,
         );
         let blobs: Arc<dyn Blobs> = Arc::new(S3Blobs::new(
-            clients.s3.clone(),
+            &clients.s3,
             "unused".into(),
             String::new(),
             Arc::clone(&clock) as Arc<dyn Clock>,

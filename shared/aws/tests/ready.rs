@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[path = "support/buckets.rs"]
+mod buckets;
 mod support;
 #[path = "support/tables.rs"]
 mod tables;
@@ -12,13 +14,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use aws::{Clients, Stack};
+use aws::{Clients, S3Blobs, Stack};
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig};
 use aws_sdk_sqs::config::Credentials;
 use definition::Definition;
 use http::StatusCode;
 use model::QueueName;
-use ports::testing::Captured;
+use ports::{Blobs, SystemClock, testing::Captured};
 use runtime::{Environment, Needs, SecretsOf};
 use test_proxy::{Answer, Between, Call, Fate, Proxy};
 use tracing::instrument::WithSubscriber;
@@ -83,7 +85,7 @@ struct Deployed {
 
 /// Clients that ask once.
 async fn clients(endpoint: &str) -> Clients {
-    let http = aws_smithy_http_client::Builder::new().build_http();
+    let http = aws::http_client().unwrap();
     let config = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
@@ -122,13 +124,7 @@ async fn deployed() -> Deployed {
     };
     tables::create(&clients.dynamodb, &environment.state_table, false).await;
     tables::create(&clients.dynamodb, &environment.failures_table, true).await;
-    clients
-        .s3
-        .create_bucket()
-        .bucket(&name)
-        .send()
-        .await
-        .unwrap();
+    buckets::create(&name).await;
     for secret in ["crm-token", "warehouse", "crm-hook"] {
         let made = clients
             .secrets
@@ -185,9 +181,10 @@ async fn what_is_there_is_looked_at_and_left_as_it_was() {
         let received = deployed.clients.sqs.receive_message().queue_url(url);
         assert!(received.send().await.unwrap().messages().is_empty());
     }
-    let s3 = &deployed.clients.s3;
-    let listed = s3.list_objects_v2().bucket(&deployed.environment.bucket);
-    assert!(listed.send().await.unwrap().contents().is_empty());
+    let bucket = deployed.environment.bucket.clone();
+    let clock = Arc::new(SystemClock);
+    let blobs = S3Blobs::new(&deployed.clients.s3, bucket, String::new(), clock);
+    assert!(blobs.list("", None, 1).await.unwrap().is_empty());
 }
 
 #[tokio::test]

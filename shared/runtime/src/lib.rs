@@ -23,7 +23,7 @@ pub use outbox::{Outbox, OutboxError};
 pub use parking::{Arrival, Parking, RELEASE_STEP};
 pub use rates::{Pace, Rate, Rates};
 pub use sample::Sample;
-pub use telemetry::{LogFormat, init_tracing, json_lines};
+pub use telemetry::{json_lines, log_json, log_text};
 pub use traces::{TRACE_PERCENT, Traces};
 
 /// The errors below an error, outermost first, for a log field or a failure's chain.

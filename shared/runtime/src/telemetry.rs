@@ -20,44 +20,38 @@ use tracing_subscriber::{
 use self::line::JsonLine;
 use crate::env;
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For a terminal.
-    Text,
-    /// One JSON object per line.
-    Json,
+/// Sends logs to standard error, for a person who looks at a terminal. `SYNCLINE_LOG` chooses what is
+/// logged: a level, and others for crates or modules, as in `info,apply=debug,aws=warn`; without it,
+/// or where it cannot be read, `default` does. Repeating it does nothing.
+pub fn log_text(default: &str) {
+    let filter = chosen(default);
+    // An error means that a subscriber is set already, which is what repeating it does.
+    let _ = fmt()
+        .with_max_level(most(&filter))
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal() && env::optional("NO_COLOR").is_none())
+        .finish()
+        .with(filter)
+        .try_init();
 }
 
-/// Sends logs to standard error. `SYNCLINE_LOG` chooses what is logged: a level, and others for
-/// crates or modules, as in `info,apply=debug,aws=trace`; without it, or where it cannot be read,
-/// `default` does. Repeating it does nothing.
-pub fn init_tracing(format: LogFormat, default: &str) {
+/// The same with one JSON object for each line.
+pub fn log_json(default: &str) {
+    std::panic::set_hook(Box::new(log_panic));
+    let _ = json(chosen(default), io::stderr).try_init();
+}
+
+fn chosen(default: &str) -> Targets {
     let chosen = env::optional("SYNCLINE_LOG");
     let filter = chosen.and_then(|text| text.parse().ok());
-    let filter = filter.unwrap_or_else(|| targets(default));
-    // An error means that a subscriber is set already, which is what repeating it does.
-    let _ = match format {
-        LogFormat::Text => fmt()
-            .with_max_level(most(&filter))
-            .with_writer(io::stderr)
-            .with_target(false)
-            .with_ansi(io::stderr().is_terminal() && env::optional("NO_COLOR").is_none())
-            .finish()
-            .with(filter)
-            .try_init(),
-        LogFormat::Json => {
-            std::panic::set_hook(Box::new(log_panic));
-            json(filter, io::stderr).try_init()
-        }
-    };
+    filter.unwrap_or_else(|| targets(default))
 }
 
 /// Crates of others, by what their names begin with, that log whole requests and answers when
 /// they are asked for details: the events of a function, calls to AWS, calls to other systems.
-const TALKATIVE: [&str; 8] = [
+const TALKATIVE: [&str; 7] = [
     "aws_",
-    "h2",
     "hyper",
     "lambda_runtime",
     "reqwest",
@@ -86,8 +80,8 @@ fn targets(directives: &str) -> Targets {
     directives.parse().unwrap_or_default()
 }
 
-/// Logs of [`LogFormat::Json`] that go to `writer`, for one who looks at what is logged. `filter` is
-/// as in [`init_tracing`].
+/// Logs as of [`log_json`] that go to `writer`, for one who looks at what is logged. `filter` is as
+/// there.
 pub fn json_lines<W>(filter: &str, writer: W) -> impl Subscriber + Send + Sync + use<W>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,

@@ -9,8 +9,8 @@ use crate::{
 
 pub(crate) const ADAPTERS: &str = "shared/aws/src/";
 
-/// Methods of the SDK, and the actions that AWS wants allowed for them.
-const METHODS: [(&str, &[&str]); 17] = [
+/// Methods of the SDK and of our client of S3, and the actions that AWS wants allowed for them.
+const METHODS: [(&str, &[&str]); 18] = [
     ("batch_get_item", &["dynamodb:BatchGetItem"]),
     ("batch_write_item", &["dynamodb:BatchWriteItem"]),
     ("delete_item", &["dynamodb:DeleteItem"]),
@@ -25,6 +25,7 @@ const METHODS: [(&str, &[&str]); 17] = [
     ("get_object", &["s3:GetObject", "s3:ListBucket"]),
     ("list_objects_v2", &["s3:ListBucket"]),
     ("put_object", &["s3:PutObject"]),
+    ("put_object_in_vain", &["s3:PutObject"]),
     ("get_secret_value", &["secretsmanager:GetSecretValue"]),
     (
         "change_message_visibility",

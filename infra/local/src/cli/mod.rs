@@ -159,12 +159,11 @@ pub fn main() -> ExitCode {
         _ => "debug",
     };
     // What `up` has to say is its log.
-    let format = if cli.log_json || cli.json && up {
-        runtime::LogFormat::Json
+    if cli.log_json || cli.json && up {
+        runtime::log_json(default);
     } else {
-        runtime::LogFormat::Text
-    };
-    runtime::init_tracing(format, default);
+        runtime::log_text(default);
+    }
     // Threads that wait for work keep what they have allocated: few should.
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .thread_keep_alive(Duration::from_millis(10))

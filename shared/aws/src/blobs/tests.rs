@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aws_config::{BehaviorVersion, Region};
-use aws_sdk_s3::config::Credentials;
+use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 use axum::{
     Router,
     http::{Method, StatusCode},
@@ -12,9 +12,13 @@ use ports::testing::ManualClock;
 
 use super::*;
 
-/// Blobs over a server that stores at the call `stores` only, being busy with another write of
-/// the name until then, and deletes nothing of what it is told to; with the number of its calls.
-async fn blobs(stores: u32) -> (S3Blobs, Arc<AtomicU32>) {
+/// How S3 says that another write of the name is under way, and that it has too much to do.
+const CONFLICT: (StatusCode, &str) = (StatusCode::CONFLICT, "ConditionalRequestConflict");
+const TOO_MUCH: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "SlowDown");
+
+/// Blobs over a server that stores at the call `stores` only, refusing until then, and deletes
+/// nothing of what it is told to; with the number of its calls.
+async fn blobs(stores: u32, refusal: (StatusCode, &'static str)) -> (S3Blobs, Arc<AtomicU32>) {
     let calls = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&calls);
     let answer = async move |method: Method| {
@@ -24,8 +28,9 @@ async fn blobs(stores: u32) -> (S3Blobs, Arc<AtomicU32>) {
             let body = format!("<DeleteResult><Error>{error}</Error></DeleteResult>");
             (StatusCode::OK, body)
         } else if call < stores {
-            let error = "<Code>ConditionalRequestConflict</Code><Message>busy</Message>";
-            (StatusCode::CONFLICT, format!("<Error>{error}</Error>"))
+            let (status, code) = refusal;
+            let error = format!("<Code>{code}</Code><Message>busy</Message>");
+            (status, format!("<Error>{error}</Error>"))
         } else {
             (StatusCode::OK, String::new())
         }
@@ -34,23 +39,23 @@ async fn blobs(stores: u32) -> (S3Blobs, Arc<AtomicU32>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let config = aws_sdk_s3::Config::builder()
+    let credentials = Credentials::new("test", "test", None, None, "tests");
+    let config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
+        .http_client(crate::http_client().unwrap())
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
         .region(Region::from_static("us-east-1"))
+        .retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(1)))
         .endpoint_url(endpoint)
-        .force_path_style(true)
         .build();
     let clock = Arc::new(ManualClock::default());
-    let client = Client::from_conf(config);
-    let blobs = S3Blobs::new(client, "bucket".into(), "a/".into(), clock);
+    let blobs = S3Blobs::new(&S3::new(&config), "bucket".into(), "a/".into(), clock);
     (blobs, calls)
 }
 
 #[tokio::test]
 async fn a_write_that_another_gets_in_the_way_of_is_tried_again() {
-    let (blobs, calls) = blobs(3).await;
+    let (blobs, calls) = blobs(3, CONFLICT).await;
     assert!(blobs.put_new("1", Bytes::new()).await.unwrap());
     assert_eq!(calls.load(Ordering::SeqCst), 3);
     assert!(blobs.clock.now() > ManualClock::default().now());
@@ -58,7 +63,7 @@ async fn a_write_that_another_gets_in_the_way_of_is_tried_again() {
 
 #[tokio::test]
 async fn a_write_that_another_never_lets_through_is_an_error() {
-    let (blobs, calls) = blobs(u32::MAX).await;
+    let (blobs, calls) = blobs(u32::MAX, CONFLICT).await;
     let failed = blobs.put_new("1", Bytes::new()).await.unwrap_err();
     let text = failed.to_string();
     assert!(
@@ -69,8 +74,15 @@ async fn a_write_that_another_never_lets_through_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_write_that_s3_is_too_busy_for_is_tried_again() {
+    let (blobs, calls) = blobs(3, TOO_MUCH).await;
+    assert!(blobs.put_new("1", Bytes::new()).await.unwrap());
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
 async fn a_deletion_that_fails_in_part_is_an_error() {
-    let (blobs, _) = blobs(0).await;
+    let (blobs, _) = blobs(0, CONFLICT).await;
     let failed = blobs.delete(&["1".into(), "2".into()]).await;
     let text = failed.unwrap_err().to_string();
     let expected = "1 of 2 could not be deleted, `a/1` among them: InternalError: try again";

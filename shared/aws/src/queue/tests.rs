@@ -92,7 +92,7 @@ async fn queues(answers: Answer) -> (Queues, Arc<Journal>) {
     let soon = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
     let config = aws_sdk_sqs::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(crate::http_client().unwrap())
         .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
         .region(Region::from_static("us-east-1"))
         .endpoint_url(&endpoint)

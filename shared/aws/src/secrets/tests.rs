@@ -45,7 +45,7 @@ async fn secrets() -> (SecretsManager, Arc<ManualClock>, Arc<AtomicUsize>) {
     tokio::spawn(async move { axum::serve(listener, app).await });
     let config = aws_sdk_secretsmanager::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(crate::http_client().unwrap())
         .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
         .region(Region::from_static("us-east-1"))
         .endpoint_url(endpoint)

@@ -33,7 +33,7 @@ async fn connect(variable: &str) -> Clients {
 
 /// Clients of an emulator, or of what stands before it.
 pub(crate) async fn connect_to(endpoint: &str) -> Clients {
-    let http = aws_smithy_http_client::Builder::new().build_http();
+    let http = aws::http_client().unwrap();
     let config = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .credentials_provider(Credentials::new("test", "test", None, None, "tests"))

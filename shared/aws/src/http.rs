@@ -1,0 +1,89 @@
+//! The calls of the SDK over the HTTP client that the connectors have too: there is one such stack
+//! in a function.
+
+use std::time::Duration;
+
+use aws_sdk_sqs::config::{HttpClient, RuntimeComponents, SharedHttpClient};
+use aws_smithy_runtime_api::client::{
+    http::{HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
+    orchestrator::{HttpRequest, HttpResponse},
+    result::ConnectorError,
+};
+use aws_smithy_types::body::SdkBody;
+
+/// A connection that was frozen with its function may be dead: find out soon.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// There can be no client of HTTP.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no connection can be made: {0}: the certificates that this system trusts have to be readable"
+)]
+pub struct NoHttp(#[source] reqwest::Error);
+
+/// One pool of connections for whatever clients are given it: they do not make their own.
+#[derive(Debug, Clone)]
+struct Pool(reqwest::Client);
+
+/// A client of HTTP for the SDK. It takes proxies from the environment, and follows nobody
+/// elsewhere; how long a call may take and how often it is tried, the SDK decides.
+pub fn http_client() -> Result<SharedHttpClient, NoHttp> {
+    Ok(SharedHttpClient::new(Pool(client()?)))
+}
+
+fn client() -> Result<reqwest::Client, NoHttp> {
+    // An error means that the process has chosen a provider already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT)
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        // What is packed is packed already, and the SDK's checks are of what was sent.
+        .gzip(false)
+        .build()
+        .map_err(NoHttp)
+}
+
+impl HttpClient for Pool {
+    fn http_connector(
+        &self,
+        _settings: &HttpConnectorSettings,
+        _components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+impl HttpConnector for Pool {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let http = self.0.clone();
+        HttpConnectorFuture::new(async move { call(&http, request).await })
+    }
+}
+
+async fn call(
+    http: &reqwest::Client,
+    request: HttpRequest,
+) -> Result<HttpResponse, ConnectorError> {
+    let request = request.try_into_http1x();
+    let request = request.map_err(|error| ConnectorError::user(error.into()))?;
+    let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap)).map_err(failed)?;
+    let response: http::Response<reqwest::Body> =
+        http.execute(request).await.map_err(failed)?.into();
+    HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
+        .map_err(|error| ConnectorError::other(error.into(), None))
+}
+
+/// Of which kind a failure is decides whether the SDK tries again: not what cannot be sent.
+fn failed(error: reqwest::Error) -> ConnectorError {
+    if error.is_timeout() {
+        ConnectorError::timeout(error.into())
+    } else if error.is_builder() {
+        ConnectorError::user(error.into())
+    } else {
+        ConnectorError::io(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! What becomes of single calls.
+
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode, header},
+    response::Redirect,
+    routing::{any, put},
+};
+use tokio::net::TcpListener;
+
+use super::*;
+
+async fn served(router: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+async fn made(request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    let client = client().unwrap();
+    call(&client, request).await
+}
+
+#[tokio::test]
+async fn a_call_comes_as_it_was_signed() {
+    let echo = |headers: HeaderMap, body: String| async move {
+        assert!(!headers.contains_key(header::ACCEPT_ENCODING));
+        let length = headers[header::CONTENT_LENGTH].to_str().unwrap();
+        format!("{body} {length} {}", headers["x-signed"].to_str().unwrap())
+    };
+    let address = served(Router::new().route("/a%2Bb/{rest}", put(echo))).await;
+    let mut request = HttpRequest::new(SdkBody::from("text"));
+    request.set_method("PUT").unwrap();
+    request
+        .set_uri(format!("{address}/a%2Bb/c%20d?x=%2F&y="))
+        .unwrap();
+    request.headers_mut().insert("x-signed", "yes");
+    let answer = made(request).await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200);
+    let body = reqwest::Body::wrap(answer.into_body());
+    let body = http_body_util::BodyExt::collect(body).await.unwrap();
+    assert_eq!(body.to_bytes(), "text 4 yes");
+}
+
+#[tokio::test]
+async fn nobody_is_followed_elsewhere() {
+    let elsewhere = any(|| async { Redirect::temporary("/elsewhere") });
+    let router = Router::new().route("/", elsewhere);
+    let address = served(router.route("/elsewhere", any(|| async { "here" }))).await;
+    let answer = made(HttpRequest::get(address).unwrap()).await.unwrap();
+    assert_eq!(
+        answer.status().as_u16(),
+        StatusCode::TEMPORARY_REDIRECT.as_u16()
+    );
+}
+
+/// The SDK tries again only what is of one of two kinds.
+#[tokio::test]
+async fn failures_are_of_the_kinds_that_the_sdk_knows() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let failed = made(HttpRequest::get(address).unwrap()).await.unwrap_err();
+    assert!(failed.is_io(), "{failed:?}");
+    let failed = made(HttpRequest::get("/nowhere").unwrap()).await;
+    assert!(failed.unwrap_err().is_user());
+}
