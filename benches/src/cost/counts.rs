@@ -46,6 +46,22 @@ impl Counts {
     }
 }
 
+impl Function {
+    fn calls(&self) -> f64 {
+        crate::real(self.usage.calls.values().sum())
+    }
+
+    /// Counts the calls that wait for one another as of invocations that were `alone`: those of
+    /// several at once cannot be told apart. What these call more, because of one another, waits.
+    pub(crate) fn wait_as(&mut self, alone: &Self) {
+        let of_each =
+            |count: f64, function: &Self| count / crate::real(function.invocations.max(1));
+        let more = of_each(self.calls(), self) - of_each(alone.calls(), alone);
+        let rounds = of_each(alone.usage.rounds, alone) + more.max(0.0);
+        self.usage.rounds = rounds * crate::real(self.invocations);
+    }
+}
+
 impl Polled {
     pub(crate) fn add(&mut self, other: &Self) {
         self.invocations += other.invocations;
@@ -53,5 +69,32 @@ impl Polled {
         self.failed += other.failed;
         self.receives += other.receives;
         self.deletes += other.deletes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(invocations: usize, calls: usize, rounds: f64) -> Function {
+        let mut function = Function {
+            invocations,
+            ..Function::default()
+        };
+        function
+            .usage
+            .calls
+            .insert("dynamodb PutItem".into(), calls);
+        function.usage.rounds = rounds;
+        function
+    }
+
+    #[test]
+    fn what_several_call_more_waits() {
+        let mut several = function(10, 60, 500.0);
+        several.wait_as(&function(2, 8, 6.0));
+        assert!((several.usage.rounds - 10.0 * (3.0 + 2.0)).abs() < 1e-9);
+        several.wait_as(&function(1, 9, 3.0));
+        assert!((several.usage.rounds - 10.0 * 3.0).abs() < 1e-9);
     }
 }

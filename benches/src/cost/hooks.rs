@@ -18,7 +18,7 @@ use super::{
     bill::{Bill, ENDPOINT_MS, Outside, duration_ms, explain, verdict},
     counts::Counts,
     definition, prices,
-    stack::Stack,
+    stack::{Mapping, Stack},
 };
 use crate::{
     loads::source,
@@ -74,6 +74,34 @@ fn window(stack: &Stack) -> io::Result<usize> {
     Ok(usize::try_from(seconds).unwrap_or(1).max(1))
 }
 
+/// Sends the webhooks of a window.
+async fn gather(stack: &Stack, numbers: &AtomicU64, window: usize) -> io::Result<()> {
+    for _ in 0..window {
+        second(stack, numbers).await?;
+    }
+    stack.note_invocations("webhook-intake", RATE * window);
+    Ok(())
+}
+
+/// Delivers all of them in batches, `at_once` side by side.
+async fn deliver(
+    stack: &Stack,
+    live: &Mapping,
+    gathered: usize,
+    batch: usize,
+    at_once: usize,
+) -> io::Result<()> {
+    let mut left = gathered;
+    while left > 0 {
+        let delivered = stack.deliver(live, batch, at_once).await?;
+        if delivered == 0 {
+            return Err(io::Error::other(format!("{left} messages are missing")));
+        }
+        left -= delivered;
+    }
+    Ok(())
+}
+
 /// Sends webhooks second by second and delivers those of each window to `pollers` invocations.
 async fn run(
     stack: &Stack,
@@ -82,25 +110,22 @@ async fn run(
     pollers: usize,
 ) -> io::Result<Counts> {
     let (live, window) = (stack.mapping("live")?, window(stack)?);
-    for at in (0..WARM + seconds).step_by(window) {
-        if at == WARM {
+    let (batch, windows) = (RATE * window / pollers, (WARM + seconds) / window);
+    for at in 0..windows {
+        if at == WARM / window {
             stack.begin().await?;
         }
-        for _ in 0..window {
-            second(stack, numbers).await?;
-        }
-        let gathered = RATE * window;
-        stack.note_invocations("webhook-intake", gathered);
-        let mut left = gathered;
-        while left > 0 {
-            let delivered = stack.deliver(live, gathered / pollers, pollers).await?;
-            if delivered == 0 {
-                return Err(io::Error::other(format!("{left} messages are missing")));
-            }
-            left -= delivered;
-        }
+        gather(stack, numbers, window).await?;
+        deliver(stack, live, RATE * window, batch, pollers).await?;
     }
     let mut counts = stack.end().await?;
+    if pollers > 1 {
+        stack.begin().await?;
+        gather(stack, numbers, window).await?;
+        deliver(stack, live, RATE * window, batch, 1).await?;
+        let mut alone = stack.end().await?;
+        counts.function("apply").wait_as(alone.function("apply"));
+    }
     // Each makes its one call by itself, however many run side by side.
     let intake = counts.function("webhook-intake");
     intake.usage.rounds = crate::real(intake.usage.calls.values().sum());

@@ -84,7 +84,7 @@ impl Watch {
     }
 
     /// It has ended. Of several at once each counts with the calls of all that waited for one
-    /// another: more than its own.
+    /// another: more than its own (see `Function::wait_as`).
     pub(crate) fn end(&self, function: &str, invocations: usize) {
         let mut seen = self.seen();
         let rounds = seen

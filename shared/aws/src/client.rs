@@ -8,6 +8,7 @@ use aws_config::{
     timeout::TimeoutConfig,
 };
 use aws_sdk_sqs::config::{SharedCredentialsProvider, StalledStreamProtectionConfig};
+use aws_smithy_types::retry::ReconnectMode;
 use runtime::env::{optional, parsed, required};
 
 use crate::{
@@ -52,8 +53,11 @@ fn timeouts() -> TimeoutConfig {
         .build()
 }
 
-fn retries() -> RetryConfig {
-    RetryConfig::standard().with_max_attempts(ATTEMPTS)
+pub(crate) fn retries() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(ATTEMPTS)
+        // Which connection a call took, our client of HTTP does not tell.
+        .with_reconnect_mode(ReconnectMode::ReuseAllConnections)
 }
 
 /// Reads region, credentials and endpoint from where the AWS tools look for them, and makes the
@@ -101,7 +105,7 @@ impl Clients {
     /// The clients of a configuration.
     #[must_use]
     pub fn new(config: &SdkConfig) -> Self {
-        // What is small comes whole within the time of an attempt. Only blobs can stall on their way.
+        // What is called for comes whole within the time of an attempt.
         let calls = StalledStreamProtectionConfig::disabled();
         let calls = config.to_builder().stalled_stream_protection(calls).build();
         let to = |service| of_service(&calls, service);

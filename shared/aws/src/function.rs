@@ -67,7 +67,7 @@ pub async fn run(function: impl Future<Output = Result<(), Error>> + 'static) ->
             tracing::error!("the function cannot begin: {error}");
             ExitCode::FAILURE
         }
-        // The log has what it said.
+        // The log has where.
         Err(_panicked) => ExitCode::FAILURE,
     }
 }

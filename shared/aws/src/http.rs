@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::body::SdkBody;
 
-/// A connection that was frozen with its function may be dead: find out soon.
+/// To make a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(1);
 
 /// There can be no client of HTTP.
@@ -25,8 +25,8 @@ pub struct NoHttp(#[source] reqwest::Error);
 #[derive(Debug, Clone)]
 struct Pool(reqwest::Client);
 
-/// A client of HTTP for the SDK. It takes proxies from the environment, and follows nobody
-/// elsewhere; how long a call may take and how often it is tried, the SDK decides.
+/// A client of HTTP for the SDK. It follows nobody elsewhere; how long a call may take and how often
+/// it is tried, the SDK decides.
 pub fn http_client() -> Result<SharedHttpClient, NoHttp> {
     Ok(SharedHttpClient::new(Pool(client()?)))
 }
@@ -38,6 +38,8 @@ fn client() -> Result<reqwest::Client, NoHttp> {
         .connect_timeout(CONNECT)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
+        // Credentials of a machine are asked for at addresses of its own, which no proxy reaches.
+        .no_proxy()
         // What is packed is packed already, and the SDK's checks are of what was sent.
         .gzip(false)
         .build()
@@ -47,17 +49,34 @@ fn client() -> Result<reqwest::Client, NoHttp> {
 impl HttpClient for Pool {
     fn http_connector(
         &self,
-        _settings: &HttpConnectorSettings,
+        settings: &HttpConnectorSettings,
         _components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
+        SharedHttpConnector::new(Connector {
+            http: self.0.clone(),
+            patience: settings.read_timeout(),
+        })
     }
 }
 
-impl HttpConnector for Pool {
+/// The pool as one client of the SDK uses it.
+#[derive(Debug)]
+struct Connector {
+    http: reqwest::Client,
+    /// How long it waits for the head of an answer.
+    patience: Option<Duration>,
+}
+
+impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let http = self.0.clone();
-        HttpConnectorFuture::new(async move { call(&http, request).await })
+        let (http, patience) = (self.http.clone(), self.patience);
+        HttpConnectorFuture::new(async move {
+            let Some(patience) = patience else {
+                return call(&http, request).await;
+            };
+            let called = tokio::time::timeout(patience, call(&http, request)).await;
+            called.map_err(|late| ConnectorError::timeout(late.into()))?
+        })
     }
 }
 

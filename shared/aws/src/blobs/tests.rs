@@ -2,19 +2,25 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 use axum::{
     Router,
-    http::{Method, StatusCode},
+    http::{Method, StatusCode, header},
+    response::IntoResponse,
 };
-use ports::testing::ManualClock;
+use ports::testing::{Captured, ManualClock};
+use tracing::instrument::WithSubscriber;
 
 use super::*;
+use crate::client::retries;
 
-/// How S3 says that another write of the name is under way, and that it has too much to do.
+/// How S3 says that another write of the name is under way, that it has failed, that it has too much
+/// to do, and that it has failed after it had begun to answer.
 const CONFLICT: (StatusCode, &str) = (StatusCode::CONFLICT, "ConditionalRequestConflict");
+const BROKEN: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
 const TOO_MUCH: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "SlowDown");
+const TOO_LATE: (StatusCode, &str) = (StatusCode::OK, "InternalError");
 
 /// Blobs over a server that stores at the call `stores` only, refusing until then, and deletes
 /// nothing of what it is told to; with the number of its calls.
@@ -26,13 +32,14 @@ async fn blobs(stores: u32, refusal: (StatusCode, &'static str)) -> (S3Blobs, Ar
         if method == Method::POST {
             let error = "<Key>a/1</Key><Code>InternalError</Code><Message>try again</Message>";
             let body = format!("<DeleteResult><Error>{error}</Error></DeleteResult>");
-            (StatusCode::OK, body)
+            (StatusCode::OK, body).into_response()
         } else if call < stores {
             let (status, code) = refusal;
             let error = format!("<Code>{code}</Code><Message>busy</Message>");
-            (status, format!("<Error>{error}</Error>"))
+            let kind = [(header::CONTENT_TYPE, "application/xml")];
+            (status, kind, format!("<Error>{error}</Error>")).into_response()
         } else {
-            (StatusCode::OK, String::new())
+            StatusCode::OK.into_response()
         }
     };
     let app = Router::new().fallback(answer);
@@ -45,7 +52,7 @@ async fn blobs(stores: u32, refusal: (StatusCode, &'static str)) -> (S3Blobs, Ar
         .http_client(crate::http_client().unwrap())
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .region(Region::from_static("us-east-1"))
-        .retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(1)))
+        .retry_config(retries().with_initial_backoff(Duration::from_millis(1)))
         .endpoint_url(endpoint)
         .build();
     let clock = Arc::new(ManualClock::default());
@@ -74,10 +81,21 @@ async fn a_write_that_another_never_lets_through_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_write_that_s3_is_too_busy_for_is_tried_again() {
-    let (blobs, calls) = blobs(3, TOO_MUCH).await;
-    assert!(blobs.put_new("1", Bytes::new()).await.unwrap());
-    assert_eq!(calls.load(Ordering::SeqCst), 3);
+async fn a_write_that_s3_fails_at_is_tried_again() {
+    for refusal in [TOO_MUCH, BROKEN, TOO_LATE] {
+        let logged = Captured::default();
+        let writer = logged.clone();
+        let (blobs, calls) = blobs(3, refusal).await;
+        let stored = blobs.put_new("1", Bytes::new());
+        let lines = runtime::json_lines("info", move || writer.clone());
+        assert!(stored.with_subscriber(lines).await.unwrap());
+        assert_eq!(calls.load(Ordering::SeqCst), 3);
+        assert_eq!(
+            logged.text(),
+            "",
+            "what passes by itself is nobody's business"
+        );
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::Redirect,
     routing::{any, put},
 };
@@ -24,10 +24,11 @@ async fn made(request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
 
 #[tokio::test]
 async fn a_call_comes_as_it_was_signed() {
-    let echo = |headers: HeaderMap, body: String| async move {
+    let echo = |uri: Uri, headers: HeaderMap, body: String| async move {
         assert!(!headers.contains_key(header::ACCEPT_ENCODING));
         let length = headers[header::CONTENT_LENGTH].to_str().unwrap();
-        format!("{body} {length} {}", headers["x-signed"].to_str().unwrap())
+        let signed = headers["x-signed"].to_str().unwrap();
+        format!("{body} {length} {signed} {uri}")
     };
     let address = served(Router::new().route("/a%2Bb/{rest}", put(echo))).await;
     let mut request = HttpRequest::new(SdkBody::from("text"));
@@ -40,7 +41,7 @@ async fn a_call_comes_as_it_was_signed() {
     assert_eq!(answer.status().as_u16(), 200);
     let body = reqwest::Body::wrap(answer.into_body());
     let body = http_body_util::BodyExt::collect(body).await.unwrap();
-    assert_eq!(body.to_bytes(), "text 4 yes");
+    assert_eq!(body.to_bytes(), "text 4 yes /a%2Bb/c%20d?x=%2F&y=");
 }
 
 #[tokio::test]
@@ -65,4 +66,16 @@ async fn failures_are_of_the_kinds_that_the_sdk_knows() {
     assert!(failed.is_io(), "{failed:?}");
     let failed = made(HttpRequest::get("/nowhere").unwrap()).await;
     assert!(failed.unwrap_err().is_user());
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_answered_ends_when_the_sdk_has_no_patience_left() {
+    let never = any(std::future::pending::<StatusCode>);
+    let address = served(Router::new().route("/", never)).await;
+    let connector = Connector {
+        http: client().unwrap(),
+        patience: Some(Duration::from_millis(1)),
+    };
+    let late = connector.call(HttpRequest::get(address).unwrap()).await;
+    assert!(late.unwrap_err().is_timeout());
 }

@@ -66,6 +66,12 @@ pub(super) fn read<T: DeserializeOwned>(root: &str, body: &[u8]) -> Result<T, St
     quick_xml::de::from_str(text).map_err(|error| format!("S3's answer cannot be read: {error}"))
 }
 
+/// Whether it is a refusal.
+pub(super) fn is_refusal(body: &[u8]) -> bool {
+    let text = std::str::from_utf8(body);
+    text.is_ok_and(|text| name_of_root(text).is_ok_and(|root| root == "Error"))
+}
+
 fn name_of_root(text: &str) -> Result<String, String> {
     let mut reader = Reader::from_str(text);
     loop {

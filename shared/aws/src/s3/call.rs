@@ -91,7 +91,7 @@ impl Answer {
     /// Reads an answer whose body has come whole.
     pub(super) fn read(response: &HttpResponse) -> Result<Self, OrchestratorError<ErrorMetadata>> {
         let body = response.body().bytes().unwrap_or_default();
-        if !response.status().is_success() {
+        if !response.status().is_success() || is_refusal(response, body) {
             let refused = body::refused(response.status().as_u16(), body);
             return Err(OrchestratorError::operation(refused));
         }
@@ -108,6 +108,13 @@ impl Answer {
             .is_none_or(|stored| stored == digest(&self.body));
         as_stored.then_some(self.body)
     }
+}
+
+/// Whether an answer that has begun well is a refusal all the same: S3 can find out too late. Objects
+/// have no type, so it is none of them.
+fn is_refusal(response: &HttpResponse, body: &[u8]) -> bool {
+    let kind = response.headers().get("content-type");
+    kind.is_some_and(|kind| kind.ends_with("/xml")) && body::is_refusal(body)
 }
 
 impl fmt::Debug for Answer {

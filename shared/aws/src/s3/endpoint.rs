@@ -1,6 +1,7 @@
 //! Where a bucket is.
 
 use aws_config::SdkConfig;
+use aws_types::service_config::ServiceConfigKey;
 
 /// Ends of the names of hosts, by how regions begin. All others end as AWS's own.
 const ENDS: [(&str, &str); 7] = [
@@ -12,6 +13,23 @@ const ENDS: [(&str, &str); 7] = [
     ("us-isof-", "csp.hci.ic.gov"),
     ("", "amazonaws.com"),
 ];
+
+/// The endpoint that somebody has chosen for S3: in the code, in the settings of S3 in the
+/// environment or the profile, or for all services.
+pub(super) fn chosen(config: &SdkConfig) -> Option<String> {
+    let key = ServiceConfigKey::builder()
+        .service_id("S3")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build();
+    let for_all = config.endpoint_url().map(str::to_owned);
+    if config.get_origin("endpoint_url").is_client_config() {
+        return for_all;
+    }
+    let settings = config.service_config().zip(key.ok());
+    let of_s3 = settings.and_then(|(settings, key)| settings.load_config(key));
+    of_s3.or(for_all)
+}
 
 /// The address of a bucket. Certificates are for one part before the service's name: a bucket with
 /// dots in its name is in the path.

@@ -49,8 +49,10 @@ impl S3 {
     /// and without, a part of the host's name.
     #[must_use]
     pub fn new(config: &SdkConfig) -> Self {
+        let mut with_endpoint = config.to_builder();
+        with_endpoint.set_endpoint_url(endpoint::chosen(config));
         Self {
-            config: config.clone(),
+            config: with_endpoint.build(),
         }
     }
 }

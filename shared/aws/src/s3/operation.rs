@@ -11,7 +11,7 @@ use aws_runtime::{
     invocation_id::InvocationIdInterceptor,
     request_info::RequestInfoInterceptor,
     retries::classifiers::{AwsErrorCodeClassifier, TRANSIENT_ERRORS},
-    service_clock_skew::ServiceClockSkewInterceptor,
+    service_clock_skew::{ServiceClockSkewClassifier, ServiceClockSkewInterceptor},
     user_agent::{ApiMetadata, UserAgentInterceptor},
 };
 use aws_smithy_runtime::client::{
@@ -57,8 +57,8 @@ pub(super) fn operation(config: &SdkConfig, bucket: &str) -> Calls {
         .retry_classifier(TransientErrorClassifier::<ErrorMetadata>::new())
         .retry_classifier(codes.build())
         .retry_classifier(HttpStatusCodeClassifier::default())
+        .retry_classifier(ServiceClockSkewClassifier::<ErrorMetadata>::new())
         .timeout_config(timeouts)
-        .with_connection_poisoning()
         .interceptor(ServiceClockSkewInterceptor::new())
         .interceptor(RequestInfoInterceptor::new())
         .interceptor(UserAgentInterceptor::new())
@@ -82,7 +82,7 @@ pub(super) fn operation(config: &SdkConfig, bucket: &str) -> Calls {
 }
 
 /// Whoever calls and how that is proven: the body is a part of what is signed, keys are encoded
-/// once, and a path stands as it is.
+/// once, and a path stands as it is. (One with a part `.` or `..` would not: no key has one.)
 fn signed(config: &SdkConfig) -> StaticRuntimePlugin {
     let mut options = SigningOptions::default();
     options.double_uri_encode = false;
