@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use model::{Failure, FailureReport, FailureStatus, Op, QueueName};
+use model::{Failure, FailureReport, FailureStatus, Lane, Op, QueueName, RetryJob};
 use ports::FailureFilter;
 use sample_crm::SampleCrm;
 use serde_json::json;
 
-use crate::support::{Deployment, Project, all, name, small_crm};
+use crate::support::{Deployment, Project, all, message, name, small_crm};
 
 /// Webhooks without a version, so that a row is as new as its arrival.
 const MAP: &str = "\
@@ -96,10 +96,7 @@ async fn a_state_that_comes_back_while_its_failure_waits_wins_over_what_was_betw
     assert_eq!(landed, [["B"]]);
     deployment.assert_balanced().await;
 
-    let warehouse = deployment.project.warehouse();
-    warehouse
-        .execute_batch("DROP TRIGGER inserted; DROP TRIGGER updated;")
-        .unwrap();
+    accept(&deployment);
     deployment.retry_all().await;
     let landed = deployment.query("SELECT status FROM orders");
     assert_eq!(landed, [["A"]], "it is what the source said last");
@@ -131,6 +128,65 @@ async fn what_fails_while_the_same_is_being_tried_stands_for_itself() {
         ids.iter().any(|failure| failure.id == second.id),
         "the second touch is gone: {ids:#?}"
     );
+}
+
+/// Lets the target take all rows.
+fn accept(deployment: &Deployment) {
+    let warehouse = deployment.project.warehouse();
+    let accepts = warehouse.execute_batch("DROP TRIGGER inserted; DROP TRIGGER updated;");
+    accepts.unwrap();
+}
+
+#[tokio::test]
+async fn a_failure_that_is_tried_twice_at_once_and_fails_is_not_taken_for_done() {
+    let (_crm, deployment) = refusing().await;
+    order(&deployment, "A").await;
+    let failures: Vec<_> = deployment.failures("orders").await;
+    let failures = failures.iter().map(|failure| failure.id).collect();
+    let operations = &deployment.home.operations;
+    operations.retry_failures(&all()).await.unwrap();
+    local::deliver_visible(&deployment.home).await;
+    // The job comes again, before anybody has heard of the attempt.
+    let mut again = message(&RetryJob::Replay { failures });
+    let receives = ("ApproximateReceiveCount".into(), "2".into());
+    again.records[0].attributes.extend([receives]);
+    let retry = &deployment.home.functions.retry;
+    let answer = retry.handle_jobs(again, deployment.deadline()).await;
+    assert!(answer.batch_item_failures.is_empty());
+    deployment.settle().await;
+    let failures = deployment.failures("orders").await;
+    assert_eq!(failures.len(), 1, "it is not in the target");
+    deployment.assert_balanced().await;
+
+    accept(&deployment);
+    deployment.retry_all().await;
+    assert_eq!(deployment.query("SELECT status FROM orders"), [["A"]]);
+    assert_eq!(deployment.failures("orders").await, []);
+    deployment.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_pack_that_comes_twice_at_once_and_fails_is_counted_and_kept_once() {
+    let (_crm, deployment) = refusing().await;
+    let row = json!({ "OrderNo": 700_001, "Status": "A" });
+    let packs = [(); 2].map(|()| deployment.packed("orders", row.to_string()));
+    // Two that say the same; and each of them as a queue brings it that brings it twice.
+    for pack in packs.iter().chain(&packs) {
+        let outbox = &deployment.home.operations.outbox;
+        let sent = outbox.send_packs(Lane::Live, vec![pack.clone()]);
+        sent.await.unwrap();
+    }
+    deployment.settle().await;
+    assert_eq!(deployment.failures("orders").await.len(), 1);
+    let books = deployment.books("orders").await;
+    let ended = (books.outcomes.failed, books.outcomes.unchanged);
+    assert_eq!((books.read, ended), (2, (1, 1)), "{books:?}");
+    deployment.assert_balanced().await;
+
+    accept(&deployment);
+    deployment.retry_all().await;
+    assert_eq!(deployment.query("SELECT status FROM orders"), [["A"]]);
+    deployment.assert_balanced().await;
 }
 
 #[tokio::test]

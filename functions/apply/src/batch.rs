@@ -31,6 +31,8 @@ pub(crate) struct Batch<'a> {
     /// Changes that have to be read from the source again.
     pub(crate) touches: Vec<usize>,
     filtered: HashSet<usize>,
+    /// Changes that say what another one says, with that one.
+    echoes: Vec<(usize, usize)>,
     /// Rows of keys that are written already: what comes after them says only what changed.
     later: Vec<(Rows<'a>, Vec<(RowOp, usize)>)>,
     packs: Vec<(PackId, usize)>,
@@ -55,6 +57,7 @@ impl<'a> Batch<'a> {
             writes: Vec::new(),
             touches: Vec::new(),
             filtered: HashSet::new(),
+            echoes: Vec::new(),
             later: Vec::new(),
             packs: Vec::new(),
             lane: work.lane,
@@ -150,7 +153,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Of the changes of one key the newest is written; older ones are superseded, equal ones
-    /// say nothing new, and a tie is settled by the source. A change that does not say all of
+    /// echo it, and a tie is settled by the source. A change that does not say all of
     /// its record is written after the ones it builds on.
     fn coalesce(&mut self, key: &[usize]) {
         let repeated = self.repeated(key);
@@ -231,7 +234,7 @@ impl<'a> Batch<'a> {
                 continue;
             };
             if self.writes[before].0 == *op && self.rows.row(before) == self.rows.row(row) {
-                self.verdicts[change] = Some(Verdict::Ended(Outcome::Unchanged));
+                self.echoes.push((change, self.writes[before].1));
             } else {
                 tied = true;
                 self.touches.extend([self.writes[before].1, change]);
@@ -288,6 +291,17 @@ impl<'a> Batch<'a> {
                     seen: Seen("".into()),
                 });
             }
+        }
+    }
+
+    /// Decides changes that say what another one says: nothing new, unless that one failed. Who
+    /// sent them must not take for done what is not.
+    fn decide_echoes(&mut self) {
+        for (echo, of) in std::mem::take(&mut self.echoes) {
+            self.verdicts[echo] = match &self.verdicts[of] {
+                Some(Verdict::Ended(_)) => Some(Verdict::Ended(Outcome::Unchanged)),
+                failed => failed.clone(),
+            };
         }
     }
 
@@ -414,6 +428,7 @@ impl Apply {
             asked = true;
             self.settle_touches(work, batch).await?;
         }
+        batch.decide_echoes();
         self.close_overtaken(work, batch).await?;
         Ok(asked)
     }

@@ -12,7 +12,8 @@ use futures_util::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use mapping::{Plan, Plans};
 use model::{
-    Attempt, ConnectionName, Counts, Lane, MapName, Outcome, Pack, PackRef, Settlement, decode_pack,
+    Attempt, ConnectionName, Counts, Lane, MapName, Outcome, Pack, PackId, PackRef, Settlement,
+    decode_pack,
 };
 use ports::{Checkpoints, Clock, Ledger, Source, Systems, Target, TargetError};
 use runtime::{Breakers, MapStates, Metrics, Outbox, Parking, Pass, Standing, Tally, Traces};
@@ -314,6 +315,7 @@ impl Apply {
     /// could end otherwise, and stand in the books twice. A pack can come again in a message of
     /// its own, so how often one was received says nothing.
     async fn drop_settled(&self, lane: Lane, items: &mut Vec<Item>) -> Result<(), Stop> {
+        drop_copies(items);
         // What comes from the failure store is in the books already.
         if lane == Lane::Retry {
             return Ok(());
@@ -452,6 +454,20 @@ impl Apply {
         let blobs: Vec<String> = items.iter().filter_map(|item| item.blob.clone()).collect();
         Ok(self.outbox.close(&blobs).await?)
     }
+}
+
+/// Leaves one message of each pack, the one that was received most often. A pack that came twice
+/// at once would have two ends, of which one attempt can say but one.
+fn drop_copies(items: &mut Vec<Item>) {
+    let mut most: HashMap<PackId, u32> = HashMap::with_capacity(items.len());
+    for item in &*items {
+        let receives = most.entry(item.pack.head.id).or_default();
+        *receives = item.receives.max(*receives);
+    }
+    items.retain(|item| {
+        let id = item.pack.head.id;
+        most.get(&id) == Some(&item.receives) && most.remove(&id).is_some()
+    });
 }
 
 /// Adds to what there is to say of a map.

@@ -111,7 +111,7 @@ pub struct Settlement {
     pub pack: PackRef,
     /// Its outcomes; their sum is the number of its changes.
     pub counts: Counts,
-    /// Whose word this is.
+    /// Whose word this is. An attempt says one thing of a pack, however often.
     pub attempt: Attempt,
 }
 

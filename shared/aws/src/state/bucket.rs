@@ -291,8 +291,8 @@ impl Bucket {
                 counts,
                 attempt,
             } => {
-                let said = (counts.failed > 0).then_some(attempt);
-                self.failed.get(&short(*id)) != said
+                let word = self.failed.get(&short(*id));
+                word.map_or(counts.failed > 0, |word| word != attempt)
             }
             Entry::Open { .. } => false,
         }

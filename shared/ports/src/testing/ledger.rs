@@ -149,6 +149,10 @@ pub async fn tells_whose_word_stands(fixture: &dyn LedgerFixture) {
         !settle_by(fixture, 10, first, &failed).await,
         "its own word"
     );
+    assert!(
+        !settle_by(fixture, 10, first, &well).await,
+        "its own, and later"
+    );
     assert!(settle_by(fixture, 10, second, &failed).await);
     assert!(settle_by(fixture, 10, second, &well).await);
     assert!(!settle_by(fixture, 10, first, &failed).await, "still");
