@@ -13,7 +13,7 @@ use runtime::env::{optional, parsed, required};
 
 use crate::{
     S3, StackError,
-    http::{NoHttp, http_client},
+    http::{NoHttp, http_client, machine_http_client},
 };
 
 /// Clients of all services, over one pool of connections.
@@ -60,11 +60,11 @@ pub(crate) fn retries() -> RetryConfig {
         .with_reconnect_mode(ReconnectMode::ReuseAllConnections)
 }
 
-/// Reads region, credentials and endpoint from where the AWS tools look for them, and makes the
-/// clients.
+/// Reads region, credentials, endpoint and proxy from where the AWS tools look for them, and makes
+/// the clients.
 pub async fn connect() -> Result<Clients, NoHttp> {
     let config = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http_client()?)
+        .http_client(machine_http_client()?)
         .timeout_config(timeouts())
         .retry_config(retries());
     let config = match caller() {

@@ -10,40 +10,71 @@ use aws_smithy_runtime_api::client::{
     result::ConnectorError,
 };
 use aws_smithy_types::body::SdkBody;
+use reqwest::{ClientBuilder, NoProxy, Proxy};
+use runtime::env::optional;
 
-/// To make a connection, TLS included.
+/// To make a connection, TLS included: in the cloud, and from elsewhere.
 const CONNECT: Duration = Duration::from_secs(1);
+const CONNECT_FROM_AFAR: Duration = Duration::from_secs(3);
+
+/// Where the address of a proxy is looked for, as other tools of AWS do.
+const PROXY: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
 
 /// There can be no client of HTTP.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "no connection can be made: {0}: the certificates that this system trusts have to be readable"
-)]
-pub struct NoHttp(#[source] reqwest::Error);
+#[non_exhaustive]
+pub enum NoHttp {
+    /// What is needed to make one is missing.
+    #[error(
+        "no connection can be made: {0}: the certificates that this system trusts have to be readable"
+    )]
+    Client(#[source] reqwest::Error),
+    /// A variable names no proxy. Its value may hold a password.
+    #[error("{0} is not the address of a proxy: it has to be like http://proxy.example.com:3128")]
+    Proxy(&'static str),
+}
 
 /// One pool of connections for whatever clients are given it: they do not make their own.
 #[derive(Debug, Clone)]
 struct Pool(reqwest::Client);
 
-/// A client of HTTP for the SDK. It follows nobody elsewhere; how long a call may take and how often
-/// it is tried, the SDK decides.
+/// A client of HTTP for the SDK in a function. It follows nobody elsewhere; how long a call may take
+/// and how often it is tried, the SDK decides.
 pub fn http_client() -> Result<SharedHttpClient, NoHttp> {
-    Ok(SharedHttpClient::new(Pool(client()?)))
+    made(client(CONNECT).no_proxy())
 }
 
-fn client() -> Result<reqwest::Client, NoHttp> {
+/// The same for a command on any machine: HTTPS goes through the proxy that `HTTPS_PROXY` names, but
+/// for what `NO_PROXY` lists. HTTP does not: so credentials are asked for at addresses of the
+/// machine itself, which no proxy reaches.
+pub(crate) fn machine_http_client() -> Result<SharedHttpClient, NoHttp> {
+    let named = |name| Some((name, optional(name)?));
+    let builder = client(CONNECT_FROM_AFAR);
+    made(match PROXY.into_iter().find_map(named) {
+        Some((name, address)) => builder.proxy(proxy(name, &address)?),
+        None => builder.no_proxy(),
+    })
+}
+
+fn proxy(name: &'static str, address: &str) -> Result<Proxy, NoHttp> {
+    let proxy = Proxy::https(address).map_err(|_| NoHttp::Proxy(name))?;
+    Ok(proxy.no_proxy(NoProxy::from_env()))
+}
+
+fn made(builder: ClientBuilder) -> Result<SharedHttpClient, NoHttp> {
+    let client = builder.build().map_err(NoHttp::Client)?;
+    Ok(SharedHttpClient::new(Pool(client)))
+}
+
+fn client(connect: Duration) -> ClientBuilder {
     // An error means that the process has chosen a provider already.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder()
-        .connect_timeout(CONNECT)
+        .connect_timeout(connect)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        // Credentials of a machine are asked for at addresses of its own, which no proxy reaches.
-        .no_proxy()
         // What is packed is packed already, and the SDK's checks are of what was sent.
         .gzip(false)
-        .build()
-        .map_err(NoHttp)
 }
 
 impl HttpClient for Pool {

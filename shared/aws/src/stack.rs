@@ -27,7 +27,7 @@ pub enum StackError {
     Environment(#[from] EnvError),
     /// There is no such deployment, or it cannot be reached.
     #[error(
-        "the stack `{stack}` cannot be reached in the region `{region}`: {source}: look at the name, AWS_REGION and your credentials"
+        "the stack `{stack}` cannot be reached in the region `{region}`: {source}: look at the name, AWS_REGION, your credentials and, behind a proxy, HTTPS_PROXY"
     )]
     Unknown {
         /// Its name.

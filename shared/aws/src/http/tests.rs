@@ -6,7 +6,7 @@ use axum::{
     response::Redirect,
     routing::{any, put},
 };
-use tokio::net::TcpListener;
+use tokio::{io::AsyncReadExt, net::TcpListener};
 
 use super::*;
 
@@ -17,9 +17,12 @@ async fn served(router: Router) -> String {
     address
 }
 
-async fn made(request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
-    let client = client().unwrap();
-    call(&client, request).await
+fn direct() -> reqwest::Client {
+    client(CONNECT).no_proxy().build().unwrap()
+}
+
+async fn answered(request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    call(&direct(), request).await
 }
 
 #[tokio::test]
@@ -37,7 +40,7 @@ async fn a_call_comes_as_it_was_signed() {
         .set_uri(format!("{address}/a%2Bb/c%20d?x=%2F&y="))
         .unwrap();
     request.headers_mut().insert("x-signed", "yes");
-    let answer = made(request).await.unwrap();
+    let answer = answered(request).await.unwrap();
     assert_eq!(answer.status().as_u16(), 200);
     let body = reqwest::Body::wrap(answer.into_body());
     let body = http_body_util::BodyExt::collect(body).await.unwrap();
@@ -49,7 +52,7 @@ async fn nobody_is_followed_elsewhere() {
     let elsewhere = any(|| async { Redirect::temporary("/elsewhere") });
     let router = Router::new().route("/", elsewhere);
     let address = served(router.route("/elsewhere", any(|| async { "here" }))).await;
-    let answer = made(HttpRequest::get(address).unwrap()).await.unwrap();
+    let answer = answered(HttpRequest::get(address).unwrap()).await.unwrap();
     assert_eq!(
         answer.status().as_u16(),
         StatusCode::TEMPORARY_REDIRECT.as_u16()
@@ -62,9 +65,11 @@ async fn failures_are_of_the_kinds_that_the_sdk_knows() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let failed = made(HttpRequest::get(address).unwrap()).await.unwrap_err();
+    let failed = answered(HttpRequest::get(address).unwrap())
+        .await
+        .unwrap_err();
     assert!(failed.is_io(), "{failed:?}");
-    let failed = made(HttpRequest::get("/nowhere").unwrap()).await;
+    let failed = answered(HttpRequest::get("/nowhere").unwrap()).await;
     assert!(failed.unwrap_err().is_user());
 }
 
@@ -73,9 +78,42 @@ async fn a_call_that_is_not_answered_ends_when_the_sdk_has_no_patience_left() {
     let never = any(std::future::pending::<StatusCode>);
     let address = served(Router::new().route("/", never)).await;
     let connector = Connector {
-        http: client().unwrap(),
+        http: direct(),
         patience: Some(Duration::from_millis(1)),
     };
     let late = connector.call(HttpRequest::get(address).unwrap()).await;
     assert!(late.unwrap_err().is_timeout());
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_what_is_encrypted_and_not_for_what_is_of_this_machine() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://somebody:secret@{}", listener.local_addr().unwrap());
+    let through = proxy("HTTPS_PROXY", &address).unwrap();
+    let through = client(CONNECT).proxy(through).build().unwrap();
+    let asked = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = vec![0; 1024];
+        let length = stream.read(&mut head).await.unwrap();
+        String::from_utf8(head[..length].to_vec()).unwrap()
+    };
+    let aws = HttpRequest::get("https://sqs.us-east-1.amazonaws.com/").unwrap();
+    let (asked, refused) = tokio::join!(asked, call(&through, aws));
+    assert!(refused.is_err(), "it was not answered");
+    let mut lines = asked.lines();
+    let target = "CONNECT sqs.us-east-1.amazonaws.com:443 HTTP/1.1";
+    assert_eq!(lines.next(), Some(target));
+    assert!(asked.to_lowercase().contains("proxy-authorization: basic"));
+
+    let here = served(Router::new().route("/", any(|| async { "here" }))).await;
+    let answer = call(&through, HttpRequest::get(here).unwrap()).await;
+    assert_eq!(answer.unwrap().status().as_u16(), StatusCode::OK.as_u16());
+}
+
+#[test]
+fn what_is_no_proxy_is_named_without_its_password() {
+    let refused = proxy("https_proxy", "http://somebody:secret@").unwrap_err();
+    let said = refused.to_string();
+    assert!(said.starts_with("https_proxy is not the address"), "{said}");
+    assert!(!format!("{refused:?}{said}").contains("secret"));
 }
