@@ -100,6 +100,40 @@ async fn a_dead_target_is_called_seldom_and_stops_no_map_of_another() {
 }
 
 #[tokio::test]
+async fn one_that_is_down_when_it_is_asked_for_its_table_is_left_alone_as_well() {
+    let crm = small_crm().await;
+    let mut deployment = Deployment::open(Project::demo(&crm.url()));
+    let switch = deployment.switch_targets(&MAPS);
+    let operations = &deployment.home.operations;
+    let orders = name("orders");
+    operations.start_without_load(&orders).await.unwrap();
+    deployment.settle().await;
+    deployment.prepare_target(&orders).await;
+    switch.turn(true);
+    let before = switch.calls();
+    // As if the map had changed.
+    deployment.home.functions.apply.plans.forget(&orders).await;
+    for number in 0..60 {
+        change_order(&deployment, &crm, &number.to_string()).await;
+        deployment.pass(Duration::from_secs(10)).await;
+    }
+    let calls = switch.calls() - before;
+    assert!((5..=40).contains(&calls), "{calls} calls in ten minutes");
+    let status = deployment.home.operations.status().await.unwrap();
+    assert_eq!(status.broken.len(), 1);
+    assert_eq!(status.broken[0].error, "the warehouse does not answer");
+    let status = deployment.status("orders").await;
+    assert_eq!((status.state, status.failures), (MapState::Running, 0));
+    assert!(status.parked.packs > 50, "{} parked", status.parked.packs);
+
+    switch.turn(false);
+    deployment.run_dry().await;
+    let landed = deployment.query("SELECT status FROM orders WHERE order_no = 100001");
+    assert_eq!(landed, [["59"]]);
+    deployment.assert_balanced().await;
+}
+
+#[tokio::test]
 async fn what_waits_for_a_dead_target_does_not_fill_the_lane() {
     const CHANGES: usize = 400;
     let crm = small_crm().await;

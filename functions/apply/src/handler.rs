@@ -15,8 +15,8 @@ use model::{
     Attempt, ConnectionName, Counts, Lane, MapName, Outcome, Pack, PackId, PackRef, Settlement,
     decode_pack,
 };
-use ports::{Checkpoints, Clock, Ledger, Source, Systems, Target, TargetError};
-use runtime::{Breakers, MapStates, Metrics, Outbox, Parking, Pass, Standing, Tally, Traces};
+use ports::{Checkpoints, Clock, Ledger, Source, Systems, Target};
+use runtime::{Breakers, MapStates, Metrics, Outbox, Parking, Tally, Traces};
 
 use crate::{
     batch::Batch, bisect::Bisect, hold::Probes, stop::Stop, traced::traced, verdict::Verdict,
@@ -55,11 +55,6 @@ pub struct Apply {
 const MAPS_AT_ONCE: usize = 4;
 /// Receives after which a pack is tried part by part: something in it may break the worker.
 const SUSPICIOUS: u32 = 4;
-/// How long a target may be down before its packs are taken out of their queue.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Those of one that asks to be left alone for longer are taken out at once.
-const LONG: Duration = Duration::from_mins(1);
-
 /// One message and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Item {
@@ -86,7 +81,7 @@ pub(crate) struct Work<'a> {
     /// When the newest load began.
     loading: Option<Timestamp>,
     /// What there is to say of the map.
-    tally: &'a Mutex<Tally>,
+    pub(crate) tally: &'a Mutex<Tally>,
 }
 
 impl Work<'_> {
@@ -245,15 +240,9 @@ impl Apply {
         }
         let connection = &defined.to.connection;
         // A target that is down is not asked for its tables either.
-        let pass = self.breakers.look(connection).await?;
-        self.may_go_on(pass, tally)?;
-        let plan = self
-            .plans
-            .plan(map)
-            .await
-            .map_err(|error| Stop::of_plans(&error))?;
         let pass = self.breakers.pass(connection).await?;
         self.may_go_on(pass, tally)?;
+        let plan = self.plan(map, connection, tally).await?;
         let target = self
             .systems
             .target(map)
@@ -354,58 +343,6 @@ impl Apply {
         }
     }
 
-    async fn target_stop(&self, work: &Work<'_>, error: TargetError) -> Stop {
-        let waits = matches!(
-            error,
-            TargetError::Unavailable { .. } | TargetError::Throttled { .. }
-        );
-        if !waits {
-            self.plans.forget(work.plan.map()).await;
-            return Stop::Broken(error.to_string());
-        }
-        match self.breakers.failed(work.connection, &error).await {
-            Ok(wait) => {
-                let (map, wait_ms) = (work.plan.map(), wait.as_millis());
-                tracing::warn!(
-                    map.name = %map,
-                    connection.name = %work.connection,
-                    wait_ms,
-                    "packs of map `{map}` wait {wait_ms} ms: {error}"
-                );
-                let standing = self.breakers.standing(work.connection).await;
-                // One that nobody could read is as good as open.
-                let open = !matches!(standing, Ok(Standing::Works));
-                note(work.tally, |tally| tally.breaker_open = Some(open));
-                match standing {
-                    Ok(Standing::Down { since, .. }) => self.waiting(wait, since),
-                    _ => Stop::Wait(wait),
-                }
-            }
-            Err(error) => Stop::Store(error),
-        }
-    }
-
-    /// Whether the target may be used.
-    fn may_go_on(&self, pass: Pass, tally: &Mutex<Tally>) -> Result<(), Stop> {
-        note(tally, |tally| {
-            tally.breaker_open = Some(pass != Pass::Open);
-        });
-        match pass {
-            Pass::Open => Ok(()),
-            Pass::Wait { wait, since } => Err(self.waiting(wait, since)),
-        }
-    }
-
-    /// What has to wait for a target that may have been down since then.
-    fn waiting(&self, wait: Duration, since: Option<Timestamp>) -> Stop {
-        let now = self.clock.now();
-        if wait > LONG || since.is_some_and(|since| now >= since + PATIENCE) {
-            Stop::Down(wait)
-        } else {
-            Stop::Wait(wait)
-        }
-    }
-
     /// Reports, settles and cleans up, in this order: a failure is on its way to its store no
     /// later than its pack counts as done, and a pack counts once however often this is
     /// repeated.
@@ -471,7 +408,7 @@ fn drop_copies(items: &mut Vec<Item>) {
 }
 
 /// Adds to what there is to say of a map.
-fn note(tally: &Mutex<Tally>, what: impl FnOnce(&mut Tally)) {
+pub(crate) fn note(tally: &Mutex<Tally>, what: impl FnOnce(&mut Tally)) {
     what(&mut tally.lock().unwrap_or_else(PoisonError::into_inner));
 }
 

@@ -4,6 +4,7 @@ use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
 use model::{ErrorClass, MapName};
+use ports::TargetError;
 
 use crate::Plan;
 
@@ -14,7 +15,10 @@ pub enum PlansError {
     /// The deployment has no such map.
     #[error("there is no map `{0}` in this deployment")]
     Unknown(MapName),
-    /// A system could not be asked what its tables look like.
+    /// The target could not be asked what its table looks like.
+    #[error(transparent)]
+    Target(TargetError),
+    /// The source could not be asked what its stream looks like, or a system cannot be had at all.
     #[error("{what}")]
     System {
         /// What was asked and what came.
@@ -36,13 +40,13 @@ impl PlansError {
     /// Whether it may pass by itself.
     #[must_use]
     pub fn passes(&self) -> bool {
-        matches!(
-            self,
-            Self::System {
-                class: ErrorClass::Transient | ErrorClass::Throttled,
-                ..
+        match self {
+            Self::Target(error) => error.passes(),
+            Self::System { class, .. } => {
+                matches!(class, ErrorClass::Transient | ErrorClass::Throttled)
             }
-        )
+            Self::Unknown(_) | Self::Problems { .. } => false,
+        }
     }
 }
 

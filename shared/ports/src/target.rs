@@ -280,6 +280,12 @@ impl TargetError {
         }
     }
 
+    /// Whether it may pass by itself.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Throttled { .. })
+    }
+
     /// How long the target asked to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

@@ -52,7 +52,12 @@ fn system(what: impl fmt::Display, class: ErrorClass) -> PlansError {
 }
 
 fn unusable(error: SystemsError) -> PlansError {
-    system(error, ErrorClass::Auth)
+    let class = if error.passes() {
+        ErrorClass::Transient
+    } else {
+        ErrorClass::Auth
+    };
+    system(error, class)
 }
 
 impl DefinedPlans {
@@ -89,7 +94,7 @@ impl DefinedPlans {
         let target = target
             .describe(&map.to.table)
             .await
-            .map_err(|error| system(&error, error.class()))?;
+            .map_err(PlansError::Target)?;
         Ok(Snapshot {
             digest: map.digest(),
             source,
@@ -173,5 +178,29 @@ impl Plans for DefinedPlans {
             // If it is not forgotten now, the next failure will try again.
             let _ = self.checkpoints.delete(&key(map), stored.revision).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::ConnectionName;
+    use ports::SecretError;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_that_cannot_be_read_now_breaks_no_map() {
+        let error = |source| SystemsError::Secret {
+            connection: ConnectionName::new("crm").unwrap(),
+            source,
+        };
+        let name = String::from("crm");
+        let now = SecretError::Unavailable {
+            name: name.clone(),
+            source: "throttled".into(),
+        };
+        assert!(unusable(error(now)).passes());
+        let remedy = String::from("set it");
+        assert!(!unusable(error(SecretError::NotFound { name, remedy })).passes());
     }
 }

@@ -16,6 +16,7 @@ use ports::{
     LoadEnd, RowOutcome, Source, Sweep, Systems, SystemsError, TableSchema, TableSpec, Target,
     TargetError, TargetRow, WriteBatch, testing::ManualClock,
 };
+use systems::DefinedPlans;
 use tokio::sync::Notify;
 
 use super::Deployment;
@@ -122,6 +123,11 @@ impl Deployment {
             wrap: Box::new(wrap),
         });
         operations.systems = Arc::clone(&systems);
+        operations.plans = Arc::new(DefinedPlans::new(
+            Arc::clone(&operations.definition),
+            Arc::clone(&systems),
+            Arc::clone(&operations.checkpoints),
+        ));
         home.functions.apply = Arc::new(Apply {
             definition: Arc::clone(&operations.definition),
             plans: Arc::clone(&operations.plans),
