@@ -1,4 +1,5 @@
-//! Whether a row went back in time, by what the database itself saw of every write.
+//! What the database itself has to do with it: it sees every write, and so whether a row went back
+//! in time; and it refuses some.
 
 use test_postgres::TestDatabase;
 
@@ -8,6 +9,8 @@ use test_postgres::TestDatabase;
 ///
 /// Writers of one row come one after the other, because each holds it until its end: so numbers
 /// that are drawn in their transactions are in the order of the writes.
+///
+/// Orders in an odd state break a rule that only the database knows.
 const SET_UP: &str = r"
 CREATE SCHEMA audit;
 CREATE TABLE audit.log (
@@ -34,12 +37,20 @@ BEGIN
   RETURN NULL;
 END $$;
 
+CREATE FUNCTION audit.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'an odd state' USING ERRCODE = 'check_violation';
+END $$;
+
 CREATE FUNCTION audit.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$
 DECLARE made record;
 BEGIN
   FOR made IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table'
     AND object_identity ~ '(^|\.)(_syncline_side_)?(accounts|contacts|orders)$' LOOP
     EXECUTE format('CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION audit.saw()', made.objid::regclass);
+    IF made.object_identity ~ '(^|\.)orders$' THEN
+      EXECUTE format('CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON %s FOR EACH ROW WHEN (NEW.status LIKE ''odd %%'') EXECUTE FUNCTION audit.refuse()', made.objid::regclass);
+    END IF;
   END LOOP;
 END $$;
 CREATE EVENT TRIGGER audit ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS') EXECUTE FUNCTION audit.watch();

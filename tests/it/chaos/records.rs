@@ -36,7 +36,7 @@ pub(super) fn correction(set: Set) -> Value {
     match set {
         Set::Accounts => json!({ "Name": "Corrected" }),
         Set::Contacts => json!({ "Email": "corrected@example.com" }),
-        Set::Orders => json!({ "Currency": "EUR", "Total": 1234.56 }),
+        Set::Orders => json!({ "Currency": "EUR", "Total": 1234.56, "Status": "mended" }),
     }
 }
 
@@ -50,11 +50,12 @@ pub(super) fn any_state(set: Set, random: &mut Rng) -> Value {
     }
 }
 
-/// One that breaks a rule.
-pub(super) fn bad_state(set: Set) -> Value {
+/// One that breaks a rule: of the map, or of the target's own.
+pub(super) fn bad_state(set: Set, random: &mut Rng) -> Value {
     match set {
         Set::Accounts => json!({ "Name": null }),
         Set::Contacts => json!({ "Email": format!("{}@example.com", "long.".repeat(30)) }),
-        Set::Orders => json!({ "Currency": "Taler" }),
+        Set::Orders if random.bool() => json!({ "Currency": "Taler" }),
+        Set::Orders => json!({ "Status": format!("odd {}", random.u32(..100_000)) }),
     }
 }

@@ -110,7 +110,7 @@ impl<'s> Writer<'s> {
         } else {
             let mut state = if self.random.u32(..BAD) == 0 {
                 self.source.note_bad(set, &key);
-                bad_state(set)
+                bad_state(set, &mut self.random)
             } else {
                 any_state(set, &mut self.random)
             };
