@@ -28,7 +28,7 @@ pub const METRICS_PER_MAP: &str = "SYNCLINE_METRICS_PER_MAP";
 /// How long what comes again and again is gathered before it is written.
 const GATHER: Duration = Duration::from_secs(10);
 /// So many outcomes of a map do not wait for it.
-const MUCH: u64 = 100;
+const MUCH: u64 = 1_000;
 
 const NAMESPACE: &str = "Syncline";
 const STACK: &str = "Stack";
@@ -189,7 +189,7 @@ impl Metrics {
 
     /// Writes what there is to say of a map, now or with what follows, as by
     /// [`Metrics::write_gathered`]: at once what failed, whether a target is left alone and again
-    /// in use, and outcomes by the hundred.
+    /// in use, and outcomes by the thousand.
     pub fn gather(&self, at: Timestamp, map: &MapName, tally: Tally) {
         let Some(sink) = &self.0 else { return };
         let urgent = {

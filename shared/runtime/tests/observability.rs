@@ -187,8 +187,8 @@ fn what_comes_again_and_again_is_gathered_and_what_people_wait_for_is_not() {
     assert_eq!(gather(12_300, 7, 0, false), said);
     assert_eq!(gather(12_400, 8, 0, false), said);
     // Much is not kept back, for it could be lost.
-    said.push((100, 0, 0, 2));
-    assert_eq!(gather(12_500, 92, 0, false), said);
+    said.push((1_000, 0, 0, 2));
+    assert_eq!(gather(12_500, 992, 0, false), said);
     lines(&out.text()).iter().for_each(assert_valid);
 }
 
