@@ -30,7 +30,7 @@ pub(crate) struct Customer {
     /// Hundredths.
     pub(crate) limit: i64,
     country: &'static str,
-    modified: Timestamp,
+    pub(crate) modified: Timestamp,
 }
 
 /// Makes customers one after the other.

@@ -18,6 +18,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use sha2::Sha256;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -69,17 +70,17 @@ pub(crate) async fn get(service: &str, path: &str) -> io::Result<()> {
     answer.map_err(io::Error::other).map(|_| ())
 }
 
-/// A signed request to `host` for the customer with this number.
+/// A signed request to `host` for the customer with this number, who has changed just now.
 pub(crate) fn request(host: &str, number: u64) -> io::Result<Request<Full<Bytes>>> {
     let mut body = String::new();
     let first = usize::try_from(number).unwrap_or(0);
-    if let Some(customer) = Customers::new(first, number).next() {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    if let Some(mut customer) = Customers::new(first, number).next() {
+        customer.modified = Timestamp::UNIX_EPOCH + now;
         customer.write_json(&mut body);
     }
     let id = format!("msg_{number}");
-    let time = std::time::UNIX_EPOCH
-        .elapsed()
-        .map_or(0, |since| since.as_secs());
+    let time = now.as_secs();
     let key = STANDARD
         .decode(SECRET.trim_start_matches("whsec_"))
         .map_err(io::Error::other)?;
