@@ -18,7 +18,7 @@ const CONNECT: Duration = Duration::from_secs(1);
 const CONNECT_FROM_AFAR: Duration = Duration::from_secs(3);
 
 /// Where the address of a proxy is looked for, as other tools of AWS do.
-const PROXY: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
+const PROXY: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
 
 /// There can be no client of HTTP.
 #[derive(Debug, thiserror::Error)]
@@ -51,14 +51,20 @@ pub(crate) fn machine_http_client() -> Result<SharedHttpClient, NoHttp> {
     let named = |name| Some((name, optional(name)?));
     let builder = client(CONNECT_FROM_AFAR);
     made(match PROXY.into_iter().find_map(named) {
-        Some((name, address)) => builder.proxy(proxy(name, &address)?),
+        Some((name, address)) => builder.proxy(proxy(name, &address, NoProxy::from_env())?),
         None => builder.no_proxy(),
     })
 }
 
-fn proxy(name: &'static str, address: &str) -> Result<Proxy, NoHttp> {
+/// The proxy at an address, for all hosts but those `direct`.
+fn proxy(name: &'static str, address: &str, direct: Option<NoProxy>) -> Result<Proxy, NoHttp> {
+    let scheme = address.split_once("://").map(|(scheme, _)| scheme);
+    // Of others some are silently passed by, and none is spoken.
+    if scheme.is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+        return Err(NoHttp::Proxy(name));
+    }
     let proxy = Proxy::https(address).map_err(|_| NoHttp::Proxy(name))?;
-    Ok(proxy.no_proxy(NoProxy::from_env()))
+    Ok(proxy.no_proxy(direct))
 }
 
 fn made(builder: ClientBuilder) -> Result<SharedHttpClient, NoHttp> {

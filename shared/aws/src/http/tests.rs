@@ -85,35 +85,49 @@ async fn a_call_that_is_not_answered_ends_when_the_sdk_has_no_patience_left() {
     assert!(late.unwrap_err().is_timeout());
 }
 
+/// Where a call through a proxy ends: what the proxy was asked first.
+async fn asked(listener: &TcpListener) -> String {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut head = vec![0; 1024];
+    let length = stream.read(&mut head).await.unwrap();
+    String::from_utf8(head[..length].to_vec()).unwrap()
+}
+
 #[tokio::test]
 async fn a_proxy_is_asked_for_what_is_encrypted_and_not_for_what_is_of_this_machine() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://somebody:secret@{}", listener.local_addr().unwrap());
-    let through = proxy("HTTPS_PROXY", &address).unwrap();
+    let direct = NoProxy::from_string("direct.invalid");
+    let through = proxy("HTTPS_PROXY", &address, direct).unwrap();
     let through = client(CONNECT).proxy(through).build().unwrap();
-    let asked = async {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = vec![0; 1024];
-        let length = stream.read(&mut head).await.unwrap();
-        String::from_utf8(head[..length].to_vec()).unwrap()
-    };
-    let aws = HttpRequest::get("https://sqs.us-east-1.amazonaws.com/").unwrap();
-    let (asked, refused) = tokio::join!(asked, call(&through, aws));
+    let call = async |url: &str| call(&through, HttpRequest::get(url).unwrap()).await;
+    let (asked, refused) = tokio::join!(asked(&listener), call("https://sqs.invalid/"));
     assert!(refused.is_err(), "it was not answered");
-    let mut lines = asked.lines();
-    let target = "CONNECT sqs.us-east-1.amazonaws.com:443 HTTP/1.1";
-    assert_eq!(lines.next(), Some(target));
+    let first = asked.lines().next();
+    assert_eq!(first, Some("CONNECT sqs.invalid:443 HTTP/1.1"));
     assert!(asked.to_lowercase().contains("proxy-authorization: basic"));
 
     let here = served(Router::new().route("/", any(|| async { "here" }))).await;
-    let answer = call(&through, HttpRequest::get(here).unwrap()).await;
-    assert_eq!(answer.unwrap().status().as_u16(), StatusCode::OK.as_u16());
+    let answer = call(&here).await.unwrap();
+    assert_eq!(answer.status().as_u16(), StatusCode::OK.as_u16());
+    assert!(call("https://direct.invalid/").await.is_err());
+    let nobody = listener.into_std().unwrap().accept().unwrap_err();
+    assert_eq!(
+        nobody.kind(),
+        std::io::ErrorKind::WouldBlock,
+        "no other call came"
+    );
 }
 
 #[test]
 fn what_is_no_proxy_is_named_without_its_password() {
-    let refused = proxy("https_proxy", "http://somebody:secret@").unwrap_err();
-    let said = refused.to_string();
-    assert!(said.starts_with("https_proxy is not the address"), "{said}");
-    assert!(!format!("{refused:?}{said}").contains("secret"));
+    for address in [
+        "http://somebody:secret@",
+        "socks5://somebody:secret@proxy:1080",
+    ] {
+        let refused = proxy("https_proxy", address, None).unwrap_err();
+        let said = refused.to_string();
+        assert!(said.starts_with("https_proxy is not the address"), "{said}");
+        assert!(!format!("{refused:?}{said}").contains("secret"));
+    }
 }
