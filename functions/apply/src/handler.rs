@@ -240,7 +240,7 @@ impl Apply {
         }
         let connection = &defined.to.connection;
         // A target that is down is not asked for its tables either.
-        let pass = self.breakers.pass(connection).await?;
+        let pass = self.breakers.look(connection).await?;
         self.may_go_on(pass, tally)?;
         let plan = self.plan(map, connection, tally).await?;
         let target = self
@@ -253,6 +253,9 @@ impl Apply {
             .source(map)
             .await
             .map_err(|error| Stop::of_systems(&error))?;
+        // Only now: who may try and does not keeps all others from it for a while.
+        let pass = self.breakers.pass(connection).await?;
+        self.may_go_on(pass, tally)?;
         let initializing = state.state == model::MapState::Initializing;
         let work = Work {
             plan: &plan,

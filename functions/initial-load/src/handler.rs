@@ -102,9 +102,7 @@ impl LoadError {
             Self::Source(error) => {
                 matches!(error.class(), ErrorClass::Transient | ErrorClass::Throttled)
             }
-            Self::Target(error) => {
-                matches!(error.class(), ErrorClass::Transient | ErrorClass::Throttled)
-            }
+            Self::Target(error) => error.passes(),
             Self::Plan(error) => error.passes(),
             Self::Outdated { .. } => false,
             Self::Systems(error) => error.passes(),
@@ -115,7 +113,7 @@ impl LoadError {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Source(error) => error.retry_after(),
-            Self::Target(error) => error.retry_after(),
+            Self::Target(error) | Self::Plan(PlansError::Target(error)) => error.retry_after(),
             _ => None,
         }
     }

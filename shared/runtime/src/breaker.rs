@@ -164,6 +164,13 @@ impl Breakers {
         }
     }
 
+    /// The same for one that only wants to know whether to ask: it does not try.
+    pub async fn look(&self, connection: &ConnectionName) -> Result<Pass, StoreError> {
+        let known = self.known(connection).await?;
+        let wait = known.and_then(|(_, tripped)| self.left(&tripped));
+        Ok(wait.unwrap_or(Pass::Open))
+    }
+
     /// What is left of a wait.
     fn left(&self, tripped: &Tripped) -> Option<Pass> {
         let left = Duration::try_from(tripped.until.duration_since(self.clock.now()));
