@@ -55,6 +55,7 @@ pub struct Apply {
 const MAPS_AT_ONCE: usize = 4;
 /// Receives after which a pack is tried part by part: something in it may break the worker.
 const SUSPICIOUS: u32 = 4;
+
 /// One message and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Item {

@@ -58,9 +58,14 @@ pub(crate) fn machine_http_client() -> Result<SharedHttpClient, NoHttp> {
 
 /// The proxy at an address, for all hosts but those `direct`.
 fn proxy(name: &'static str, address: &str, direct: Option<NoProxy>) -> Result<Proxy, NoHttp> {
-    let scheme = address.split_once("://").map(|(scheme, _)| scheme);
-    // Of others some are silently passed by, and none is spoken.
-    if scheme.is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+    let scheme = address
+        .split_once("://")
+        .map_or("http", |(scheme, _)| scheme);
+    // Of others some are silently passed by.
+    if !["http", "https"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+    {
         return Err(NoHttp::Proxy(name));
     }
     let proxy = Proxy::https(address).map_err(|_| NoHttp::Proxy(name))?;

@@ -130,4 +130,7 @@ fn what_is_no_proxy_is_named_without_its_password() {
         assert!(said.starts_with("https_proxy is not the address"), "{said}");
         assert!(!format!("{refused:?}{said}").contains("secret"));
     }
+    for address in ["proxy:3128", "HTTP://proxy:3128", "https://proxy"] {
+        assert!(proxy("https_proxy", address, None).is_ok(), "{address}");
+    }
 }
