@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use model::{Lane, MapState, QueueName, decode_pack};
-use ports::Consumer;
+use ports::{Consumer, TargetError};
 use sample_crm::{SampleCrm, Set};
 use serde_json::json;
 
@@ -180,6 +180,46 @@ async fn what_waits_for_a_dead_target_does_not_fill_the_lane() {
     assert_equal(&crm, &deployment.project.warehouse());
     assert_eq!(deployment.status("orders").await.parked.packs, 0);
     deployment.assert_balanced().await;
+}
+
+/// A record that does not map is not written: nothing is learnt of the target from it.
+#[tokio::test]
+async fn one_with_nothing_to_write_keeps_no_other_from_a_target_that_is_back() {
+    let crm = small_crm().await;
+    let (deployment, _) = loaded(&crm, &MAPS).await;
+    let down = TargetError::Unavailable {
+        what: "the warehouse does not answer".into(),
+        retry_after: None,
+    };
+    for _ in 0..3 {
+        let breakers = &deployment.home.operations.breakers;
+        breakers
+            .failed(&"warehouse".parse().unwrap(), &down)
+            .await
+            .unwrap();
+    }
+    deployment.clock.advance(Duration::from_mins(3));
+    crm.write(Set::Orders, "100003", &json!({ "Currency": "Taler" }));
+    send(&deployment, &crm, "orders", Set::Orders, "100003").await;
+    deployment.settle().await;
+    assert_eq!(deployment.failures("orders").await.len(), 1);
+    assert_eq!(
+        deployment
+            .home
+            .operations
+            .status()
+            .await
+            .unwrap()
+            .broken
+            .len(),
+        1
+    );
+    change_order(&deployment, &crm, "new").await;
+    deployment.settle().await;
+    let landed = deployment.query("SELECT status FROM orders WHERE order_no = 100001");
+    assert_eq!(landed, [["new"]]);
+    let status = deployment.home.operations.status().await.unwrap();
+    assert_eq!(status.broken.len(), 0);
 }
 
 /// Many maps may write to one target, and a batch may have one change of each.

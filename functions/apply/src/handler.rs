@@ -1,22 +1,22 @@
 //! From queue messages to outcomes.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-use definition::Definition;
-use futures_util::{FutureExt, StreamExt, stream};
+use definition::{Definition, Map};
+use futures_util::{FutureExt, StreamExt, future, stream};
 use jiff::Timestamp;
 use mapping::{Plan, Plans};
 use model::{
-    Attempt, ConnectionName, Counts, Lane, MapName, Outcome, Pack, PackId, PackRef, Settlement,
-    decode_pack,
+    Attempt, ConnectionName, Counts, Lane, MapName, MapRecord, MapState, Outcome, Pack, PackId,
+    PackRef, Settlement, decode_pack,
 };
-use ports::{Checkpoints, Clock, Ledger, Source, Systems, Target};
-use runtime::{Breakers, MapStates, Metrics, Outbox, Parking, Tally, Traces};
+use ports::{Checkpoints, Clock, Ledger, Source, StoreError, Systems, SystemsError, Target};
+use runtime::{Breakers, MapStates, Metrics, Outbox, Parking, Pass, Tally, Traces};
 
 use crate::{
     batch::Batch, bisect::Bisect, hold::Probes, stop::Stop, traced::traced, verdict::Verdict,
@@ -221,7 +221,10 @@ impl Apply {
         deadline: Timestamp,
         tally: &Mutex<Tally>,
     ) -> Result<(), Stop> {
-        self.drop_settled(lane, items).await?;
+        drop_copies(items);
+        let (settled, state) =
+            future::join(self.settled(lane, items), self.states.recent(map)).await;
+        self.drop_settled(&settled?, items).await?;
         if items.is_empty() {
             return Ok(());
         }
@@ -230,7 +233,7 @@ impl Apply {
                 "map `{map}` is not defined in this deployment (any more)"
             )));
         };
-        let mut state = self.states.recent(map).await?;
+        let mut state = state?;
         if !state.applies(lane) {
             // It may have been resumed since: what is parked after its packs have been released
             // waits until somebody looks for such packs.
@@ -239,25 +242,37 @@ impl Apply {
         if !state.applies(lane) {
             return self.park(map, lane, items).await;
         }
-        let connection = &defined.to.connection;
+        self.apply_running(defined, lane, &state, items, deadline, tally)
+            .await
+    }
+
+    /// Applies `items` of a map that runs, unless its target has to be left alone.
+    async fn apply_running(
+        &self,
+        map: &Map,
+        lane: Lane,
+        state: &MapRecord,
+        items: &mut Vec<Item>,
+        deadline: Timestamp,
+        tally: &Mutex<Tally>,
+    ) -> Result<(), Stop> {
+        let (map, connection) = (&map.name, &map.to.connection);
         // A target that is down is not asked for its tables either.
-        let pass = self.breakers.look(connection).await?;
-        self.may_go_on(pass, tally)?;
+        if let Some(wait) = self.breakers.look(connection).await? {
+            return Err(self.alone(wait, tally));
+        }
         let plan = self.plan(map, connection, tally).await?;
-        let target = self
-            .systems
-            .target(map)
-            .await
-            .map_err(|error| Stop::of_systems(&error))?;
-        let source = self
-            .systems
-            .source(map)
-            .await
-            .map_err(|error| Stop::of_systems(&error))?;
+        let of_systems = |error: SystemsError| Stop::of_systems(&error);
+        let target = self.systems.target(map).await.map_err(of_systems)?;
+        let source = self.systems.source(map).await.map_err(of_systems)?;
         // Only now: who may try and does not keeps all others from it for a while.
-        let pass = self.breakers.pass(connection).await?;
-        self.may_go_on(pass, tally)?;
-        let initializing = state.state == model::MapState::Initializing;
+        let trial = match self.breakers.pass(connection).await? {
+            Pass::Wait(wait) => return Err(self.alone(wait, tally)),
+            Pass::Try(trial) => Some(trial),
+            Pass::Open => None,
+        };
+        note(tally, |tally| tally.breaker_open = Some(trial.is_some()));
+        let initializing = state.state == MapState::Initializing;
         let work = Work {
             plan: &plan,
             target: target.as_ref(),
@@ -270,7 +285,11 @@ impl Apply {
             loading: state.loading,
             tally,
         };
-        self.apply_items(&work, items, deadline).await
+        let applied = self.apply_items(&work, items, deadline).await;
+        if let Some(trial) = trial {
+            self.breakers.unused(connection, trial).await?;
+        }
+        applied
     }
 
     /// Applies items in steps of what the target takes at once; at least one, and none that
@@ -304,17 +323,24 @@ impl Apply {
         Ok(())
     }
 
-    /// Takes out packs that come once more although they have been settled: applied again they
-    /// could end otherwise, and stand in the books twice. A pack can come again in a message of
-    /// its own, so how often one was received says nothing.
-    async fn drop_settled(&self, lane: Lane, items: &mut Vec<Item>) -> Result<(), Stop> {
-        drop_copies(items);
+    /// The packs that come once more although they have been settled. A pack can come again in a
+    /// message of its own, so how often one was received says nothing.
+    async fn settled(&self, lane: Lane, items: &[Item]) -> Result<HashSet<PackId>, StoreError> {
         // What comes from the failure store is in the books already.
         if lane == Lane::Retry {
-            return Ok(());
+            return Ok(HashSet::new());
         }
         let packs: Vec<PackRef> = items.iter().map(|item| (&item.pack.head).into()).collect();
-        let settled = self.ledger.settled(&packs).await?;
+        self.ledger.settled(&packs).await
+    }
+
+    /// Takes out packs that have been settled: applied again they could end otherwise, and stand in
+    /// the books twice.
+    async fn drop_settled(
+        &self,
+        settled: &HashSet<PackId>,
+        items: &mut Vec<Item>,
+    ) -> Result<(), Stop> {
         let (done, open): (Vec<Item>, Vec<Item>) = std::mem::take(items)
             .into_iter()
             .partition(|item| settled.contains(&item.pack.head.id));
@@ -338,6 +364,7 @@ impl Apply {
             Ok(asked) => {
                 if asked {
                     self.breakers.worked(work.connection).await?;
+                    note(work.tally, |tally| tally.breaker_open = Some(false));
                 }
                 let now = self.clock.now().as_microsecond();
                 note(work.tally, |tally| batch.measure(now, &mut tally.lag));

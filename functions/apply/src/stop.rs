@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use mapping::{Plan, PlansError};
 use model::{ConnectionName, MapName};
 use ports::{StoreError, SystemsError, TargetError};
-use runtime::{OutboxError, Pass, Standing, Tally};
+use runtime::{OutboxError, Standing, Tally, Wait};
 
 use crate::handler::{Apply, Work, note};
 
@@ -138,15 +138,10 @@ impl Apply {
         }
     }
 
-    /// Whether the target may be used.
-    pub(crate) fn may_go_on(&self, pass: Pass, tally: &Mutex<Tally>) -> Result<(), Stop> {
-        note(tally, |tally| {
-            tally.breaker_open = Some(pass != Pass::Open);
-        });
-        match pass {
-            Pass::Open => Ok(()),
-            Pass::Wait { wait, since } => Err(self.waiting(wait, since)),
-        }
+    /// What has to wait for a target that may not be used, which is said.
+    pub(crate) fn alone(&self, wait: Wait, tally: &Mutex<Tally>) -> Stop {
+        note(tally, |tally| tally.breaker_open = Some(true));
+        self.waiting(wait.left, wait.since)
     }
 
     /// What has to wait for a target that may have been down since then.

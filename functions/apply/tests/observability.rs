@@ -346,6 +346,15 @@ async fn a_target_that_is_down_opens_its_breaker_and_the_line_says_so() {
     let open: Vec<_> = lines.iter().map(|line| &line["breaker_open"]).collect();
     assert_eq!(open, [&json!(1), &json!(1)], "{lines:?}");
     assert!(lines.iter().all(|line| line["failed"].is_null()));
+    // It is said to be back by what has been written, not by what might have been.
+    for key in ["unmapped-1", "applied-1"] {
+        stage.clock.advance(Duration::from_mins(2));
+        let pack = stage.pack(&[key], Origin::Webhook, None).await;
+        assert!(stage.apply("live", vec![pack]).await.is_empty());
+    }
+    let lines = stage.lines();
+    let open: Vec<_> = lines.iter().map(|line| &line["breaker_open"]).collect();
+    assert_eq!(open[2..], [&json!(1), &json!(0)], "{lines:?}");
 }
 
 #[tokio::test]

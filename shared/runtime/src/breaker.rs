@@ -20,13 +20,24 @@ use crate::teller::Teller;
 pub enum Pass {
     /// It may.
     Open,
+    /// It may, by the one that is told so: it has been down. Whoever does not use it after all says
+    /// so by [`Breakers::unused`].
+    Try(Trial),
     /// It may not.
-    Wait {
-        /// For this long.
-        wait: Duration,
-        /// It has been down since then, unless it only asks to be called less often.
-        since: Option<Timestamp>,
-    },
+    Wait(Wait),
+}
+
+/// The permission to find out whether a connection works again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trial(Revision);
+
+/// How long a connection may not be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// For this long.
+    pub left: Duration,
+    /// It has been down since then, unless it only asks to be called less often.
+    pub since: Option<Timestamp>,
 }
 
 /// How a connection stands.
@@ -139,7 +150,7 @@ impl Breakers {
             return Ok(Pass::Open);
         };
         if let Some(wait) = self.left(&tripped) {
-            return Ok(wait);
+            return Ok(Pass::Wait(wait));
         }
         let probe = Tripped {
             until: self.clock.now() + PROBE,
@@ -151,32 +162,56 @@ impl Breakers {
             .await;
         self.with_local(connection, |local| local.known = None);
         match taken {
-            Ok(_) => Ok(Pass::Open),
+            Ok(mine) => Ok(Pass::Try(Trial(mine))),
             // Another one tries, or has found it back.
             Err(CheckpointError::Conflict { .. }) => {
                 let known = self.known(connection).await?;
-                Ok(known.map_or(Pass::Open, |(_, tripped)| Pass::Wait {
-                    wait: FIRST_WAIT,
+                let wait = |(_, tripped): (_, Tripped)| Wait {
+                    left: FIRST_WAIT,
                     since: tripped.down,
-                }))
+                };
+                Ok(known.map_or(Pass::Open, |known| Pass::Wait(wait(known))))
             }
             Err(CheckpointError::Store(error)) => Err(error),
         }
     }
 
-    /// The same for one that only wants to know whether to ask: it does not try.
-    pub async fn look(&self, connection: &ConnectionName) -> Result<Pass, StoreError> {
+    /// How long whoever asked now would have to wait, if at all. Nobody tries by that.
+    pub async fn look(&self, connection: &ConnectionName) -> Result<Option<Wait>, StoreError> {
         let known = self.known(connection).await?;
-        let wait = known.and_then(|(_, tripped)| self.left(&tripped));
-        Ok(wait.unwrap_or(Pass::Open))
+        Ok(known.and_then(|(_, tripped)| self.left(&tripped)))
+    }
+
+    /// Whoever might have tried a connection has not used it: the next one may. If it has been used,
+    /// this changes nothing.
+    pub async fn unused(
+        &self,
+        connection: &ConnectionName,
+        trial: Trial,
+    ) -> Result<(), StoreError> {
+        let key = key(connection);
+        let stored = self.checkpoints.load::<Tripped>(&key).await?;
+        let Some(stored) = stored.filter(|stored| stored.revision == trial.0) else {
+            return Ok(());
+        };
+        let tripped = Tripped {
+            until: self.clock.now(),
+            ..stored.value
+        };
+        let given_up = self.checkpoints.store(&key, Some(trial.0), &tripped).await;
+        self.with_local(connection, |local| local.known = None);
+        match given_up {
+            Ok(_) | Err(CheckpointError::Conflict { .. }) => Ok(()),
+            Err(CheckpointError::Store(error)) => Err(error),
+        }
     }
 
     /// What is left of a wait.
-    fn left(&self, tripped: &Tripped) -> Option<Pass> {
+    fn left(&self, tripped: &Tripped) -> Option<Wait> {
         let left = Duration::try_from(tripped.until.duration_since(self.clock.now()));
         let left = left.ok().filter(|left| !left.is_zero())?;
-        Some(Pass::Wait {
-            wait: left + FIRST_WAIT.mul_f64(self.clock.random()),
+        Some(Wait {
+            left: left + FIRST_WAIT.mul_f64(self.clock.random()),
             since: tripped.down,
         })
     }

@@ -14,7 +14,7 @@ mod telemetry;
 mod teller;
 mod traces;
 
-pub use breaker::{Breakers, Pass, Standing};
+pub use breaker::{Breakers, Pass, Standing, Trial, Wait};
 pub use driver::{each_message, fail_all, failed_items};
 pub use maps::{MapStates, TransitionError};
 pub use metrics::{METRICS_PER_MAP, Metrics, Tally};

@@ -18,7 +18,7 @@ use ports::{
     Alerts, Clock, QUIET, StoreError, TargetError,
     testing::{ManualClock, map_name},
 };
-use runtime::{Breakers, MapStates, Pass, Standing};
+use runtime::{Breakers, MapStates, Pass, Standing, Trial, Wait};
 use tokio::sync::Notify;
 
 /// What another system may say, and nobody is to get by mail.
@@ -195,6 +195,15 @@ async fn down_since(breakers: &Breakers) -> Option<Option<Timestamp>> {
     }
 }
 
+/// The trial of one that asks and may try.
+async fn trial(breakers: &Breakers) -> Option<Trial> {
+    match breakers.pass(&warehouse()).await.unwrap() {
+        Pass::Try(trial) => Some(trial),
+        Pass::Wait(_) => None,
+        Pass::Open => panic!("it is down"),
+    }
+}
+
 async fn is_open(breakers: &Breakers) -> bool {
     breakers.standing(&warehouse()).await.unwrap() != Standing::Works
 }
@@ -227,14 +236,37 @@ async fn who_has_not_heard_that_it_is_back_finds_it_so() {
     for _ in 0..3 {
         one.failed(&warehouse(), &down()).await.unwrap();
     }
-    let Pass::Wait { wait, since } = other.pass(&warehouse()).await.unwrap() else {
+    let Pass::Wait(Wait { left, since }) = other.pass(&warehouse()).await.unwrap() else {
         panic!("it is down")
     };
     assert_eq!(since, Some(stage.clock.now()));
     one.worked(&warehouse()).await.unwrap();
-    stage.clock.advance(wait);
-    assert!(wait < Duration::from_secs(5), "or it has heard: {wait:?}");
+    stage.clock.advance(left);
+    assert!(left < Duration::from_secs(5), "or it has heard: {left:?}");
     assert_eq!(other.pass(&warehouse()).await.unwrap(), Pass::Open);
+}
+
+#[tokio::test]
+async fn who_may_try_and_has_nothing_to_ask_leaves_it_to_the_next() {
+    let stage = Stage::new();
+    let [one, other, third] = [(); 3].map(|()| stage.breakers(stage.people()));
+    for _ in 0..3 {
+        one.failed(&warehouse(), &down()).await.unwrap();
+    }
+    stage.clock.advance(Duration::from_secs(5));
+    let first = trial(&one).await.expect("the wait is over");
+    assert_eq!(trial(&other).await, None, "one tries");
+    one.unused(&warehouse(), first).await.unwrap();
+    stage.clock.advance(Duration::from_secs(5));
+    let second = trial(&other).await.expect("nobody tries any more");
+    // Whoever has given up has no say in what others do.
+    one.unused(&warehouse(), first).await.unwrap();
+    assert_eq!(trial(&third).await, None);
+    other.failed(&warehouse(), &down()).await.unwrap();
+    let since = down_since(&one).await;
+    other.unused(&warehouse(), second).await.unwrap();
+    assert_eq!(trial(&third).await, None, "it has just been found down");
+    assert_eq!(down_since(&third).await, since);
 }
 
 /// What a tick does.
@@ -326,6 +358,6 @@ async fn that_nobody_can_be_told_stops_nothing() {
     }
     assert!(matches!(
         breakers.pass(&warehouse()).await.unwrap(),
-        Pass::Wait { .. }
+        Pass::Wait(_)
     ));
 }
