@@ -207,6 +207,13 @@ fn size(folder: &Path, most: f64) -> io::Result<()> {
     Ok(())
 }
 
+/// Where systems have the certificates that they trust, in one file.
+const CERTIFICATES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
 /// A program with the environment that all have.
 fn command(program: &Path, services: &str) -> Command {
     let mut command = Command::new(program);
@@ -227,6 +234,10 @@ fn command(program: &Path, services: &str) -> Command {
             "https://sqs.eu-west-1.amazonaws.com/123456789012/bench-live",
         ),
     ]);
+    // Other systems than Lambda's have each certificate in a file of its own as well.
+    if let Some(file) = CERTIFICATES.iter().find(|file| Path::new(file).exists()) {
+        command.env("SSL_CERT_FILE", file);
+    }
     command
 }
 
