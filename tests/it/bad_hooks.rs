@@ -147,6 +147,31 @@ async fn a_body_of_four_megabytes_is_taken_and_a_larger_one_is_not() {
     assert_eq!(blobs, 0, "copies that were not taken leave nothing behind");
 }
 
+/// What a batch stands for can be far more than a function has memory for.
+#[tokio::test]
+async fn a_batch_of_very_large_records_is_opened_bit_by_bit() {
+    const MEGABYTE: usize = 1_000_000;
+    let crm = small_crm().await;
+    let mut deployment = loaded(&crm).await;
+    let switch = deployment.switch_targets(&["orders"]);
+    let keys = crm.keys(Set::Orders);
+    for key in &keys[..20] {
+        crm.write(
+            Set::Orders,
+            key,
+            &json!({ "Status": "x".repeat(3 * MEGABYTE) }),
+        );
+        let event = json!({ "type": "order.updated", "data": crm.row(Set::Orders, key) });
+        let (status, answer) = signed(&deployment, &format!("msg_{key}"), &event).await;
+        assert_eq!(status, 202, "{answer}");
+    }
+    deployment.settle().await;
+    let largest = switch.largest() / MEGABYTE;
+    assert!((10..40).contains(&largest), "{largest} MB in one write");
+    assert_equal(&crm, &deployment.project.warehouse());
+    deployment.assert_balanced().await;
+}
+
 /// Bodies with a bad record in them, and the code of the failure that each becomes.
 fn bad_inside() -> Vec<(String, &'static str)> {
     vec![

@@ -216,6 +216,34 @@ async fn a_slow_target_keeps_no_other_one_waiting_and_gets_all_in_the_end() {
     deployment.assert_balanced().await;
 }
 
+/// Of very large records not all are opened at once.
+#[tokio::test]
+async fn what_has_not_been_opened_when_time_is_up_does_not_count_as_tried() {
+    const RECORDS: usize = 14;
+    let crm = small_crm().await;
+    let mut deployment = Deployment::open(Project::demo(&crm.url()));
+    deployment.load_all().await;
+    let switch = deployment.switch_targets(&["orders"]);
+    switch.slow(&deployment.clock, Duration::from_mins(1));
+    for key in &crm.keys(Set::Orders)[..RECORDS] {
+        crm.write(
+            Set::Orders,
+            key,
+            &json!({ "Status": "x".repeat(3_000_000) }),
+        );
+        notify(&deployment, &crm, Set::Orders, key).await;
+    }
+    deliver_visible(&deployment.home).await;
+    assert_eq!(switch.calls(), 1);
+    let store = &deployment.home.store;
+    let left = store.receive(model::QueueName::Live, 100, Duration::from_secs(1));
+    let left = left.await.unwrap();
+    assert_eq!(left.len(), RECORDS - 1);
+    assert!(left.iter().all(|message| message.receives == 1));
+    let books = deployment.books("orders").await;
+    assert_eq!(books.in_flight, left.len() as u64);
+}
+
 #[tokio::test]
 async fn a_pull_whose_time_is_up_goes_on_in_another_invocation() {
     let crm = small_crm().await;

@@ -12,7 +12,8 @@ use ports::{CheckpointError, CheckpointsExt, Revision, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    handler::{Apply, Item, Work},
+    handler::{Apply, Work},
+    open::Item,
     stop::Stop,
     verdict::Verdict,
 };

@@ -6,20 +6,26 @@ use std::{
     time::Duration,
 };
 
-use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use definition::{Definition, Map};
 use futures_util::{FutureExt, StreamExt, future, stream};
 use jiff::Timestamp;
 use mapping::{Plan, Plans};
 use model::{
-    Attempt, ConnectionName, Counts, Lane, MapName, MapRecord, MapState, Outcome, Pack, PackId,
-    PackRef, Settlement, decode_pack,
+    Attempt, ConnectionName, Counts, Lane, MapName, MapRecord, MapState, Outcome, PackId, PackRef,
+    Settlement,
 };
 use ports::{Checkpoints, Clock, Ledger, Source, StoreError, Systems, SystemsError, Target};
 use runtime::{Breakers, MapStates, Metrics, Outbox, Parking, Pass, Tally, Traces};
 
 use crate::{
-    batch::Batch, bisect::Bisect, hold::Probes, stop::Stop, traced::traced, verdict::Verdict,
+    batch::Batch,
+    bisect::Bisect,
+    hold::Probes,
+    open::{Item, Messages, SUSPICIOUS},
+    stop::Stop,
+    traced::traced,
+    verdict::Verdict,
 };
 
 /// The function.
@@ -53,20 +59,6 @@ pub struct Apply {
 
 /// Maps of one invocation that are worked on side by side.
 const MAPS_AT_ONCE: usize = 4;
-/// Receives after which a pack is tried part by part: something in it may break the worker.
-const SUSPICIOUS: u32 = 4;
-
-/// One message and what is known of it.
-#[derive(Debug)]
-pub(crate) struct Item {
-    pub(crate) id: String,
-    pub(crate) receipt: String,
-    pub(crate) receives: u32,
-    blob: Option<String>,
-    pub(crate) body: String,
-    pub(crate) pack: Pack,
-}
-
 /// All messages of one map in an invocation.
 #[derive(Clone, Copy)]
 pub(crate) struct Work<'a> {
@@ -97,84 +89,30 @@ impl Work<'_> {
     }
 }
 
-impl Item {
-    /// Whether all of it was read after a load began.
-    fn since(&self, loading: Option<Timestamp>) -> bool {
-        let began = loading.map_or(i64::MIN, Timestamp::as_microsecond);
-        self.pack
-            .changes
-            .iter()
-            .all(|change| change.observed >= began)
-    }
-
-    /// A part of a message, as if it were one of its own.
-    pub(crate) fn part(whole: &Self, pack: Pack) -> Self {
-        Self {
-            id: whole.id.clone(),
-            receipt: whole.receipt.clone(),
-            receives: whole.receives,
-            blob: None,
-            body: String::new(),
-            pack,
-        }
-    }
-}
-
 impl Apply {
     /// Applies all packs of an event. Messages that are named in the answer come back. Packs that
     /// are not begun with by `deadline` are sent anew, so that a slow target keeps no other one
     /// waiting.
     pub async fn handle(&self, event: SqsEvent, deadline: Timestamp) -> SqsBatchResponse {
-        let mut groups: HashMap<(MapName, Lane), Vec<Item>> = HashMap::new();
-        let mut failed = Vec::new();
-        for message in event.records {
-            let id = message.message_id.clone().unwrap_or_default();
-            let lane = Lane::of_source(message.event_source_arn.as_deref().unwrap_or_default());
-            match self.open(message, lane).await {
-                Ok(Some(item)) => groups
-                    .entry((item.pack.head.map.clone(), lane))
-                    .or_default()
-                    .push(item),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(message.id = %id, "message {id} comes back: {error}");
-                    failed.push(id);
-                }
-            }
-        }
+        let mut messages = Messages::new(event);
         let probes = &Probes::default();
-        let applied = stream::iter(groups)
-            .map(|((map, lane), items)| self.apply_group(map, lane, items, deadline, probes))
-            .buffer_unordered(MAPS_AT_ONCE)
-            .collect::<Vec<_>>();
-        failed.extend(applied.await.into_iter().flatten());
-        runtime::failed_items(failed)
-    }
-
-    /// Opens a message. One that cannot be read goes to the failure store as it is.
-    async fn open(&self, message: SqsMessage, lane: Lane) -> Result<Option<Item>, Stop> {
-        let id = message.message_id.unwrap_or_default();
-        let Some((body, blob)) = self.outbox.open(message.body.unwrap_or_default()).await? else {
-            return Ok(None);
-        };
-        let receives = message
-            .attributes
-            .get("ApproximateReceiveCount")
-            .and_then(|n| n.parse().ok());
-        match decode_pack(&body) {
-            Ok(pack) => Ok(Some(Item {
-                id,
-                receipt: message.receipt_handle.unwrap_or_default(),
-                receives: receives.unwrap_or(1),
-                blob,
-                body,
-                pack,
-            })),
-            Err(error) => {
-                self.report_unreadable(&body, lane, &error).await?;
-                Ok(None)
+        let mut failed = Vec::new();
+        loop {
+            let groups = self.open_some(&mut messages, &mut failed).await;
+            let applied = stream::iter(groups)
+                .map(|((map, lane), items)| self.apply_group(map, lane, items, deadline, probes))
+                .buffer_unordered(MAPS_AT_ONCE)
+                .collect::<Vec<_>>();
+            failed.extend(applied.await.into_iter().flatten());
+            if messages.is_empty() {
+                break;
+            }
+            if self.clock.now() >= deadline {
+                failed.extend(self.send_anew(messages).await);
+                break;
             }
         }
+        runtime::failed_items(failed)
     }
 
     /// Applies the packs of one map; returns the messages that come back. `probes` are those of

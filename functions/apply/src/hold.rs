@@ -1,16 +1,18 @@
 //! Packs that cannot be applied now.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use model::{ConnectionName, Lane, MAX_RECEIVES, MapEvent, MapName, encode_pack};
+use ports::Outgoing;
 use runtime::Arrival;
 
 use crate::{
-    handler::{Apply, Item},
+    handler::Apply,
+    open::{Item, Messages},
     stop::Stop,
 };
 
@@ -112,6 +114,25 @@ impl Apply {
             if let Err(error) = self.outbox.send_packs(lane, vec![pack]).await {
                 tracing::debug!(message.id = %item.id, "message {} comes back as it is: {error}", item.id);
                 failed.push(item.id);
+            }
+        }
+        failed
+    }
+
+    /// The same for messages that have not been opened.
+    pub(crate) async fn send_anew(&self, messages: Messages) -> Vec<String> {
+        let mut lanes: HashMap<Lane, (Vec<String>, Vec<Outgoing>)> = HashMap::new();
+        for (lane, message) in messages {
+            let (ids, bodies) = lanes.entry(lane).or_default();
+            ids.push(message.message_id.unwrap_or_default());
+            bodies.push(Outgoing::new(message.body.unwrap_or_default()));
+        }
+        let mut failed = Vec::new();
+        for (lane, (ids, bodies)) in lanes {
+            if let Err(error) = self.outbox.queue().send(lane.queue(), bodies).await {
+                let count = ids.len();
+                tracing::debug!("{count} messages come back as they are: {error}");
+                failed.extend(ids);
             }
         }
         failed

@@ -10,6 +10,7 @@ mod config;
 mod fetch;
 mod handler;
 mod hold;
+mod open;
 mod settle;
 mod stop;
 mod traced;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use model::{Counts, MapName, PackId, Settlement, TraceId};
 use runtime::Traces;
 
-use crate::handler::Item;
+use crate::open::Item;
 
 /// What became of a pack whose trace is in the sample.
 pub(crate) struct Traced {

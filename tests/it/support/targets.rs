@@ -28,6 +28,8 @@ pub(crate) struct Switch {
     /// How long it asks to be left alone.
     throttles: Mutex<Option<Duration>>,
     calls: AtomicUsize,
+    /// Bytes of text in the largest write so far.
+    largest: AtomicUsize,
     slow: OnceLock<(Arc<ManualClock>, Duration)>,
     stuck: AtomicBool,
     reached: Notify,
@@ -62,6 +64,18 @@ impl Switch {
 
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn largest(&self) -> usize {
+        self.largest.load(Ordering::SeqCst)
+    }
+
+    fn weigh(&self, rows: &Rows<'_>) {
+        let texts = rows.iter().flatten().map(|cell| match cell {
+            Value::Text(text) => text.len(),
+            _ => 0,
+        });
+        self.largest.fetch_max(texts.sum(), Ordering::SeqCst);
     }
 
     fn call(&self) -> Result<(), TargetError> {
@@ -235,6 +249,7 @@ impl Target for Switched {
         batch: &WriteBatch<'_>,
     ) -> Result<Vec<RowOutcome>, TargetError> {
         self.switch.call()?;
+        self.switch.weigh(&batch.rows);
         self.target.write(table, batch).await
     }
 
