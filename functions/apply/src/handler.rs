@@ -59,6 +59,7 @@ pub struct Apply {
 
 /// Maps of one invocation that are worked on side by side.
 const MAPS_AT_ONCE: usize = 4;
+
 /// All messages of one map in an invocation.
 #[derive(Clone, Copy)]
 pub(crate) struct Work<'a> {
@@ -98,7 +99,7 @@ impl Apply {
         let probes = &Probes::default();
         let mut failed = Vec::new();
         loop {
-            let groups = self.open_some(&mut messages, &mut failed).await;
+            let groups = self.open_some(&mut messages, deadline, &mut failed).await;
             let applied = stream::iter(groups)
                 .map(|((map, lane), items)| self.apply_group(map, lane, items, deadline, probes))
                 .buffer_unordered(MAPS_AT_ONCE)
@@ -224,8 +225,10 @@ impl Apply {
             tally,
         };
         let applied = self.apply_items(&work, items, deadline).await;
-        if let Some(trial) = trial {
-            self.breakers.unused(connection, trial).await?;
+        if let Some(trial) = trial
+            && let Err(error) = self.breakers.unused(connection, trial).await
+        {
+            tracing::warn!(connection.name = %connection, "others wait for `{connection}` a while longer: {error}");
         }
         applied
     }

@@ -12,13 +12,15 @@ use runtime::Arrival;
 
 use crate::{
     handler::Apply,
-    open::{Item, Messages},
+    open::{Item, Messages, SUSPICIOUS, receives},
     stop::Stop,
 };
 
 /// Receives after which a pack that has to wait is parked, so that it does not become a dead
 /// letter.
 const PARK_AFTER: u32 = MAX_RECEIVES / 2;
+/// How long what is suspicious waits when time was up before its turn.
+const SOON: Duration = Duration::from_secs(1);
 /// The longest that a queue lets a message wait.
 const LONGEST_WAIT: Duration = Duration::from_hours(12);
 
@@ -92,24 +94,32 @@ impl Apply {
             failed.extend(old.into_iter().map(|item| item.id));
         }
         for item in young {
-            if let Err(error) = self
-                .outbox
-                .queue()
-                .defer(lane.queue(), &item.receipt, wait.min(LONGEST_WAIT))
-                .await
-            {
-                tracing::debug!(message.id = %item.id, "message {} comes back at its own time: {error}", item.id);
-            }
+            self.defer(lane, &item.id, &item.receipt, wait).await;
             failed.push(item.id);
         }
         failed
     }
 
+    /// Lets a message come back after a while.
+    async fn defer(&self, lane: Lane, id: &str, receipt: &str, wait: Duration) {
+        let wait = wait.min(LONGEST_WAIT);
+        let deferred = self.outbox.queue().defer(lane.queue(), receipt, wait).await;
+        if let Err(error) = deferred {
+            tracing::debug!(message.id = %id, "message {id} comes back at its own time: {error}");
+        }
+    }
+
     /// Sends packs anew that nobody has begun with. As messages that come back they would be
-    /// counted as tried, and in the end be taken for what breaks the worker.
+    /// counted as tried, and in the end be taken for what breaks the worker. What is taken for
+    /// that already stays so.
     pub(crate) async fn give_back(&self, lane: Lane, items: Vec<Item>) -> Vec<String> {
         let mut failed = Vec::new();
         for item in items {
+            if item.receives >= SUSPICIOUS {
+                self.defer(lane, &item.id, &item.receipt, SOON).await;
+                failed.push(item.id);
+                continue;
+            }
             let pack = encode_pack(item.pack.head, &item.pack.changes);
             if let Err(error) = self.outbox.send_packs(lane, vec![pack]).await {
                 tracing::debug!(message.id = %item.id, "message {} comes back as it is: {error}", item.id);
@@ -121,15 +131,28 @@ impl Apply {
 
     /// The same for messages that have not been opened.
     pub(crate) async fn send_anew(&self, messages: Messages) -> Vec<String> {
+        let mut failed = Vec::new();
         let mut lanes: HashMap<Lane, (Vec<String>, Vec<Outgoing>)> = HashMap::new();
         for (lane, message) in messages {
-            let (ids, bodies) = lanes.entry(lane).or_default();
-            ids.push(message.message_id.unwrap_or_default());
-            bodies.push(Outgoing::new(message.body.unwrap_or_default()));
+            let suspicious = receives(&message) >= SUSPICIOUS;
+            let group = message.attributes.get("MessageGroupId");
+            let group = group.and_then(|group| MapName::new(group).ok());
+            let id = message.message_id.unwrap_or_default();
+            if suspicious {
+                let receipt = message.receipt_handle.unwrap_or_default();
+                self.defer(lane, &id, &receipt, SOON).await;
+                failed.push(id);
+                continue;
+            }
+            let (ids, all) = lanes.entry(lane).or_default();
+            ids.push(id);
+            all.push(Outgoing {
+                group,
+                ..Outgoing::new(message.body.unwrap_or_default())
+            });
         }
-        let mut failed = Vec::new();
-        for (lane, (ids, bodies)) in lanes {
-            if let Err(error) = self.outbox.queue().send(lane.queue(), bodies).await {
+        for (lane, (ids, all)) in lanes {
+            if let Err(error) = self.outbox.queue().send(lane.queue(), all).await {
                 let count = ids.len();
                 tracing::debug!("{count} messages come back as they are: {error}");
                 failed.extend(ids);

@@ -5,6 +5,7 @@ use std::{collections::HashMap, vec::IntoIter};
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use jiff::Timestamp;
 use model::{Lane, MapName, Pack, decode_pack};
+use runtime::Outbox;
 
 use crate::{handler::Apply, stop::Stop};
 
@@ -60,10 +61,14 @@ pub(crate) type Groups = HashMap<(MapName, Lane), Vec<Item>>;
 pub(crate) struct Messages(IntoIter<SqsMessage>);
 
 impl Messages {
-    /// Those of an event: last what may break the worker, so that the others are done by then.
+    /// Those of an event: last what may break the worker, so that the others are done by then, and
+    /// before that what is in a blob, and so larger than others.
     pub(crate) fn new(event: SqsEvent) -> Self {
         let mut messages = event.records;
-        messages.sort_by_key(|message| receives(message) >= SUSPICIOUS);
+        messages.sort_by_key(|message| {
+            let body = message.body.as_deref().unwrap_or_default();
+            (receives(message) >= SUSPICIOUS, Outbox::is_claim(body))
+        });
         Self(messages.into_iter())
     }
 
@@ -82,23 +87,28 @@ impl Iterator for Messages {
     }
 }
 
-fn receives(message: &SqsMessage) -> u32 {
+pub(crate) fn receives(message: &SqsMessage) -> u32 {
     let count = message.attributes.get("ApproximateReceiveCount");
     count.and_then(|count| count.parse().ok()).unwrap_or(1)
 }
 
 impl Apply {
-    /// Opens as many messages as may be open at once. Those that come back are added to `failed`.
+    /// Opens as many messages as may be open at once, but none after the deadline. Those that come
+    /// back are added to `failed`.
     pub(crate) async fn open_some(
         &self,
         messages: &mut Messages,
+        deadline: Timestamp,
         failed: &mut Vec<String>,
     ) -> Groups {
         let mut groups = Groups::new();
         let mut bytes = 0;
+        let mut begun = false;
         while bytes < OPEN_AT_ONCE
+            && (!begun || self.clock.now() < deadline)
             && let Some((lane, message)) = messages.next()
         {
+            begun = true;
             let id = message.message_id.clone().unwrap_or_default();
             match self.open(message, lane).await {
                 Ok(Some(item)) => {

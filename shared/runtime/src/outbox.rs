@@ -214,11 +214,17 @@ impl Outbox {
         Ok(serde_json::to_string(&claim).map_err(StoreError::corrupt("a message"))?)
     }
 
+    /// Whether a message only says where the message proper is: it is too large for a queue.
+    #[must_use]
+    pub fn is_claim(body: &str) -> bool {
+        // Cheaper than parsing every pack twice.
+        body.starts_with(r#"{"type":"blob.v1""#)
+    }
+
     /// The message proper and the blob it was in, if any. `None` when that blob is gone: the
     /// message was worked on to its end before and has only come again.
     pub async fn open(&self, body: String) -> Result<Option<(String, Option<String>)>, StoreError> {
-        // Cheaper than parsing every pack twice.
-        if !body.starts_with(r#"{"type":"blob.v1""#) {
+        if !Self::is_claim(&body) {
             return Ok(Some((body, None)));
         }
         let Ok(Claim::Blob { name }) = serde_json::from_str(&body) else {

@@ -249,7 +249,7 @@ async fn who_has_not_heard_that_it_is_back_finds_it_so() {
 #[tokio::test]
 async fn who_may_try_and_has_nothing_to_ask_leaves_it_to_the_next() {
     let stage = Stage::new();
-    let [one, other, third] = [(); 3].map(|()| stage.breakers(stage.people()));
+    let [one, other, third, fourth] = [(); 4].map(|()| stage.breakers(stage.people()));
     for _ in 0..3 {
         one.failed(&warehouse(), &down()).await.unwrap();
     }
@@ -265,8 +265,8 @@ async fn who_may_try_and_has_nothing_to_ask_leaves_it_to_the_next() {
     other.failed(&warehouse(), &down()).await.unwrap();
     let since = down_since(&one).await;
     other.unused(&warehouse(), second).await.unwrap();
-    assert_eq!(trial(&third).await, None, "it has just been found down");
-    assert_eq!(down_since(&third).await, since);
+    assert_eq!(trial(&fourth).await, None, "it has just been found down");
+    assert_eq!(down_since(&fourth).await, since);
 }
 
 /// What a tick does.

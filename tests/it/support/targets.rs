@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -30,7 +30,7 @@ pub(crate) struct Switch {
     calls: AtomicUsize,
     /// Bytes of text in the largest write so far.
     largest: AtomicUsize,
-    slow: OnceLock<(Arc<ManualClock>, Duration)>,
+    slow: Mutex<Option<(Arc<ManualClock>, Duration)>>,
     stuck: AtomicBool,
     reached: Notify,
 }
@@ -48,8 +48,16 @@ impl Switch {
 
     /// Lets every call take this long, and takes one row at a time from now on.
     pub(crate) fn slow(&self, clock: &Arc<ManualClock>, time: Duration) {
-        let slow = self.slow.set((Arc::clone(clock), time));
-        slow.expect("it is not slow yet");
+        *self.slow.lock().expect("a lock") = Some((Arc::clone(clock), time));
+    }
+
+    /// Lets calls be as fast as they can.
+    pub(crate) fn hurry(&self) {
+        *self.slow.lock().expect("a lock") = None;
+    }
+
+    fn is_slow(&self) -> bool {
+        self.slow.lock().expect("a lock").is_some()
     }
 
     /// Lets the next end of a bulk load take for ever.
@@ -80,7 +88,7 @@ impl Switch {
 
     fn call(&self) -> Result<(), TargetError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        if let Some((clock, time)) = self.slow.get() {
+        if let Some((clock, time)) = &*self.slow.lock().expect("a lock") {
             clock.advance(*time);
         }
         if let Some(wait) = *self.throttles.lock().expect("a lock") {
@@ -237,10 +245,11 @@ impl Target for Switched {
     }
 
     fn rows_at_once(&self) -> usize {
-        self.switch
-            .slow
-            .get()
-            .map_or(self.target.rows_at_once(), |_| 1)
+        if self.switch.is_slow() {
+            1
+        } else {
+            self.target.rows_at_once()
+        }
     }
 
     async fn write(
