@@ -44,6 +44,12 @@ async fn send(deployment: &Deployment, crm: &SampleCrm, map: &str, set: Set, key
     outbox.send_packs(Lane::Live, vec![pack]).await.unwrap();
 }
 
+/// Connections that are left alone.
+async fn left_alone(deployment: &Deployment) -> usize {
+    let status = deployment.home.operations.status().await.unwrap();
+    status.broken.len()
+}
+
 /// Messages of the live lane, visible or not.
 fn in_lane(deployment: &Deployment) -> i64 {
     let store = deployment.project.database(".syncline/syncline.db");
@@ -87,16 +93,7 @@ async fn a_dead_target_is_called_seldom_and_stops_no_map_of_another() {
         assert_eq!((map.state, map.failures), (MapState::Running, 0));
     }
     assert_back(&deployment, &switch, &crm).await;
-    assert!(
-        deployment
-            .home
-            .operations
-            .status()
-            .await
-            .unwrap()
-            .broken
-            .is_empty()
-    );
+    assert_eq!(left_alone(&deployment).await, 0);
 }
 
 #[tokio::test]
@@ -203,23 +200,12 @@ async fn one_with_nothing_to_write_keeps_no_other_from_a_target_that_is_back() {
     send(&deployment, &crm, "orders", Set::Orders, "100003").await;
     deployment.settle().await;
     assert_eq!(deployment.failures("orders").await.len(), 1);
-    assert_eq!(
-        deployment
-            .home
-            .operations
-            .status()
-            .await
-            .unwrap()
-            .broken
-            .len(),
-        1
-    );
+    assert_eq!(left_alone(&deployment).await, 1);
     change_order(&deployment, &crm, "new").await;
     deployment.settle().await;
     let landed = deployment.query("SELECT status FROM orders WHERE order_no = 100001");
     assert_eq!(landed, [["new"]]);
-    let status = deployment.home.operations.status().await.unwrap();
-    assert_eq!(status.broken.len(), 0);
+    assert_eq!(left_alone(&deployment).await, 0);
 }
 
 /// Many maps may write to one target, and a batch may have one change of each.

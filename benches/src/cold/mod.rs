@@ -234,7 +234,7 @@ fn command(program: &Path, services: &str) -> Command {
             "https://sqs.eu-west-1.amazonaws.com/123456789012/bench-live",
         ),
     ]);
-    // Other systems than Lambda's have each certificate in a file of its own as well.
+    // Debian has each certificate in a file of its own as well, and both would be read.
     if let Some(file) = CERTIFICATES.iter().find(|file| Path::new(file).exists()) {
         command.env("SSL_CERT_FILE", file);
     }
