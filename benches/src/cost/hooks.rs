@@ -41,7 +41,7 @@ const SECRET_SECONDS: f64 = 300.0;
 /// Seconds after which a worker says again that a run has news.
 const MARK_SECONDS: f64 = 300.0;
 /// Requests that an endpoint gets at once, by default of a connection.
-const CONCURRENCY: usize = 4;
+const CONCURRENCY: usize = 8;
 /// Dollars that are aimed at. They were reckoned with full batches.
 const DATABASE_TARGET: f64 = 0.75;
 const GUARD_TARGET: f64 = 1.40;
@@ -88,17 +88,17 @@ async fn gather(stack: &Stack, numbers: &AtomicU64, window: usize) -> io::Result
     Ok(())
 }
 
-/// Delivers all of them in batches, `at_once` side by side.
+/// Delivers all of them in batches, so many side by side and begun within a time.
 async fn deliver(
     stack: &Stack,
     live: &Mapping,
     gathered: usize,
     batch: usize,
-    at_once: usize,
+    at_once: (usize, Duration),
 ) -> io::Result<()> {
     let mut left = gathered;
     while left > 0 {
-        let delivered = stack.deliver(live, batch, at_once).await?;
+        let delivered = stack.deliver_side_by_side(live, batch, at_once).await?;
         if delivered == 0 {
             return Err(io::Error::other(format!("{left} messages are missing")));
         }
@@ -116,18 +116,22 @@ async fn run(
 ) -> io::Result<Counts> {
     let (live, window) = (stack.mapping("live")?, window(stack)?);
     let (batch, windows) = (RATE * window / pollers, (WARM + seconds) / window);
+    // Side by side they are not in step: each begins at its own moment of the window. At first they
+    // are, so that there are as many environments as there will ever be.
+    let mut within = Duration::ZERO;
     for at in 0..windows {
         if at == WARM / window {
             stack.begin().await?;
+            within = if pollers > 1 { live.window } else { within };
         }
         gather(stack, numbers, window).await?;
-        deliver(stack, live, RATE * window, batch, pollers).await?;
+        deliver(stack, live, RATE * window, batch, (pollers, within)).await?;
     }
     let mut counts = stack.end().await?;
     if pollers > 1 {
         stack.begin().await?;
         gather(stack, numbers, window).await?;
-        deliver(stack, live, RATE * window, batch, 1).await?;
+        deliver(stack, live, RATE * window, batch, (1, Duration::ZERO)).await?;
         let mut alone = stack.end().await?;
         counts.function("apply").wait_as(alone.function("apply"));
     }

@@ -91,7 +91,7 @@ async fn pull(cost: &Cost, stack: &Stack) -> io::Result<()> {
         stack
             .invoke("recurring-pull", &json!({ "map": "customers" }))
             .await?;
-        stack.deliver(pulls, 1, 1).await?;
+        stack.deliver(pulls, 1).await?;
     }
     let mut counts = stack.end().await?;
     let done = crate::real(cost.pulls);

@@ -268,20 +268,23 @@ impl Stack {
         Ok((messages, receipts))
     }
 
-    /// Delivers up to `most` messages in each of `at_once` invocations side by side; returns how
-    /// many in all.
-    pub(crate) async fn deliver(
+    /// Delivers up to `most` messages in one invocation; returns how many.
+    pub(crate) async fn deliver(&self, mapping: &Mapping, most: usize) -> io::Result<usize> {
+        self.deliver_side_by_side(mapping, most, (1, Duration::ZERO))
+            .await
+    }
+
+    /// The same in each of `at_once` invocations, which begin somewhere `within` a time; returns
+    /// how many in all.
+    pub(crate) async fn deliver_side_by_side(
         &self,
         mapping: &Mapping,
         most: usize,
-        at_once: usize,
+        (at_once, within): (usize, Duration),
     ) -> io::Result<usize> {
         self.watch.begin(&mapping.function);
-        // Side by side they are not in step: each begins at its own moment of the window.
         let all = (0..at_once).map(|_| async move {
-            if at_once > 1 {
-                tokio::time::sleep(mapping.window.mul_f64(fastrand::f64())).await;
-            }
+            tokio::time::sleep(within.mul_f64(fastrand::f64())).await;
             self.deliver_one(mapping, most).await
         });
         let delivered = futures_util::future::join_all(all).await;
@@ -298,7 +301,7 @@ impl Stack {
         loop {
             let (mut delivered, mut waiting) = (0, 0);
             for mapping in &self.mappings {
-                delivered += self.deliver(mapping, mapping.batch, 1).await?;
+                delivered += self.deliver(mapping, mapping.batch).await?;
                 waiting += self.waiting(mapping).await?;
             }
             if delivered == 0 && waiting == 0 {

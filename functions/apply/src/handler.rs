@@ -21,7 +21,7 @@ use runtime::{Breakers, MapStates, Metrics, Outbox, Parking, Pass, Tally, Traces
 use crate::{
     batch::Batch,
     bisect::Bisect,
-    hold::Probes,
+    invocation::Invocation,
     open::{Item, Messages, SUSPICIOUS},
     stop::Stop,
     traced::traced,
@@ -55,6 +55,8 @@ pub struct Apply {
     pub metrics: Metrics,
     /// The traces whose end it logs.
     pub traces: Traces,
+    /// How long after its deadline an invocation waits for a target, where it is ended soon after.
+    pub grace: Option<Duration>,
 }
 
 /// Maps of one invocation that are worked on side by side.
@@ -76,6 +78,7 @@ pub(crate) struct Work<'a> {
     loading: Option<Timestamp>,
     /// What there is to say of the map.
     pub(crate) tally: &'a Mutex<Tally>,
+    pub(crate) invocation: &'a Invocation,
 }
 
 impl Work<'_> {
@@ -96,12 +99,12 @@ impl Apply {
     /// waiting.
     pub async fn handle(&self, event: SqsEvent, deadline: Timestamp) -> SqsBatchResponse {
         let mut messages = Messages::new(event);
-        let probes = &Probes::default();
+        let invocation = &Invocation::new(deadline, self.grace);
         let mut failed = Vec::new();
         loop {
             let groups = self.open_some(&mut messages, deadline, &mut failed).await;
             let applied = stream::iter(groups)
-                .map(|((map, lane), items)| self.apply_group(map, lane, items, deadline, probes))
+                .map(|((map, lane), items)| self.apply_group(map, lane, items, invocation))
                 .buffer_unordered(MAPS_AT_ONCE)
                 .collect::<Vec<_>>();
             failed.extend(applied.await.into_iter().flatten());
@@ -116,18 +119,16 @@ impl Apply {
         runtime::failed_items(failed)
     }
 
-    /// Applies the packs of one map; returns the messages that come back. `probes` are those of
-    /// the invocation.
+    /// Applies the packs of one map; returns the messages that come back.
     async fn apply_group(
         &self,
         map: MapName,
         lane: Lane,
         mut items: Vec<Item>,
-        deadline: Timestamp,
-        probes: &Probes,
+        invocation: &Invocation,
     ) -> Vec<String> {
         let tally = Mutex::default();
-        let applied = self.apply_map(&map, lane, &mut items, deadline, &tally);
+        let applied = self.apply_map(&map, lane, &mut items, invocation, &tally);
         let applied = std::panic::AssertUnwindSafe(applied).catch_unwind().await;
         let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.metrics.gather(self.clock.now(), &map, tally);
@@ -141,7 +142,7 @@ impl Apply {
         };
         match stop {
             Stop::Wait(wait) => self.put_off(&map, lane, items, wait).await,
-            Stop::Down(wait) => self.set_aside(&map, lane, items, wait, probes).await,
+            Stop::Down(wait) => self.set_aside(&map, lane, items, wait, invocation).await,
             Stop::Broken(reason) => self.break_map(&map, lane, items, reason).await,
             Stop::Late => self.give_back(lane, items).await,
             Stop::Store(error) => {
@@ -157,9 +158,12 @@ impl Apply {
         map: &MapName,
         lane: Lane,
         items: &mut Vec<Item>,
-        deadline: Timestamp,
+        invocation: &Invocation,
         tally: &Mutex<Tally>,
     ) -> Result<(), Stop> {
+        if invocation.is_late(self.clock.as_ref()) {
+            return Err(Stop::Late);
+        }
         drop_copies(items);
         let (settled, state) =
             future::join(self.settled(lane, items), self.states.recent(map)).await;
@@ -181,7 +185,7 @@ impl Apply {
         if !state.applies(lane) {
             return self.park(map, lane, items).await;
         }
-        self.apply_running(defined, lane, &state, items, deadline, tally)
+        self.apply_running(defined, (lane, &state), items, invocation, tally)
             .await
     }
 
@@ -189,10 +193,9 @@ impl Apply {
     async fn apply_running(
         &self,
         map: &Map,
-        lane: Lane,
-        state: &MapRecord,
+        (lane, state): (Lane, &MapRecord),
         items: &mut Vec<Item>,
-        deadline: Timestamp,
+        invocation: &Invocation,
         tally: &Mutex<Tally>,
     ) -> Result<(), Stop> {
         let (map, connection) = (&map.name, &map.to.connection);
@@ -200,7 +203,7 @@ impl Apply {
         if let Some(wait) = self.breakers.look(connection).await? {
             return Err(self.alone(wait, tally));
         }
-        let plan = self.plan(map, connection, tally).await?;
+        let plan = self.plan(map, connection, invocation, tally).await?;
         let of_systems = |error: SystemsError| Stop::of_systems(&error);
         let target = self.systems.target(map).await.map_err(of_systems)?;
         let source = self.systems.source(map).await.map_err(of_systems)?;
@@ -223,8 +226,9 @@ impl Apply {
             found_in: (initializing && !state.bulk).then_some(state.generation),
             loading: state.loading,
             tally,
+            invocation,
         };
-        let applied = self.apply_items(&work, items, deadline).await;
+        let applied = self.apply_items(&work, items).await;
         if let Some(trial) = trial
             && let Err(error) = self.breakers.unused(connection, trial).await
         {
@@ -233,21 +237,14 @@ impl Apply {
         applied
     }
 
-    /// Applies items in steps of what the target takes at once; at least one, and none that
-    /// would begin after the deadline.
-    async fn apply_items(
-        &self,
-        work: &Work<'_>,
-        items: &mut Vec<Item>,
-        deadline: Timestamp,
-    ) -> Result<(), Stop> {
+    /// Applies items in steps of what the target takes at once, none of which begins too late.
+    async fn apply_items(&self, work: &Work<'_>, items: &mut Vec<Item>) -> Result<(), Stop> {
         items.sort_by_key(|item| (item.receives >= SUSPICIOUS, item.since(work.loading)));
-        let mut begun = false;
         while let Some(first) = items.first() {
-            if begun && self.clock.now() >= deadline {
+            if work.invocation.is_late(self.clock.as_ref()) {
                 return Err(Stop::Late);
             }
-            begun = true;
+            work.invocation.begin();
             if first.receives >= SUSPICIOUS {
                 let work = &work.of(&items[..1]);
                 let verdicts = Bisect::new(self, work, first).run().await?;
@@ -300,8 +297,10 @@ impl Apply {
         items: &[Item],
     ) -> Result<Vec<Verdict>, Stop> {
         let mut batch = Batch::new(work, items.iter().map(|item| &item.pack));
-        let written = self.write_batch(work, &mut batch).await;
-        match written {
+        let clock = self.clock.as_ref();
+        let written = self.write_batch(work, &mut batch);
+        let written = work.invocation.wait_for(clock, work.connection, written);
+        match written.await.flatten() {
             Ok(asked) => {
                 if asked {
                     self.breakers.worked(work.connection).await?;

@@ -12,6 +12,7 @@ use runtime::Arrival;
 
 use crate::{
     handler::Apply,
+    invocation::Invocation,
     open::{Item, Messages, SUSPICIOUS, receives},
     stop::Stop,
 };
@@ -24,7 +25,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// The longest that a queue lets a message wait.
 const LONGEST_WAIT: Duration = Duration::from_hours(12);
 
-/// The connections for which a pack of this invocation stays in its queue.
+/// The connections for which a pack of an invocation stays in its queue.
 #[derive(Debug, Default)]
 pub(crate) struct Probes(Mutex<HashSet<ConnectionName>>);
 
@@ -59,8 +60,9 @@ impl Apply {
         lane: Lane,
         mut items: Vec<Item>,
         wait: Duration,
-        probes: &Probes,
+        invocation: &Invocation,
     ) -> Vec<String> {
+        let probes = &invocation.probes;
         let connection = self.definition.maps.get(map).map(|map| &map.to.connection);
         let needed = connection.is_some_and(|connection| probes.needs(connection));
         let freshest = (0..items.len()).min_by_key(|at| items[*at].receives);

@@ -10,6 +10,7 @@ mod config;
 mod fetch;
 mod handler;
 mod hold;
+mod invocation;
 mod open;
 mod settle;
 mod stop;
@@ -17,5 +18,5 @@ mod traced;
 mod unreadable;
 mod verdict;
 
-pub use config::NEEDS;
+pub use config::{GRACE, LONGEST_CALL, NEEDS};
 pub use handler::Apply;

@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use apply::{Apply, NEEDS};
+use apply::{Apply, GRACE, LONGEST_CALL, NEEDS};
 use aws::{
     Delivered,
     function::{Error, SqsEvent, run, serve},
@@ -18,6 +18,7 @@ async fn function() -> Result<(), Error> {
     let stack = aws::Stack::of_function(&NEEDS)?;
     let definition = stack.definition()?;
     stack.ready(&NEEDS, &definition).await?;
+    let definition = Arc::new(Arc::unwrap_or_clone(definition).limit_calls(LONGEST_CALL));
     let around = Surroundings {
         secrets: stack.secrets(),
         checkpoints: stack.checkpoints(),
@@ -45,6 +46,7 @@ async fn function() -> Result<(), Error> {
         clock: stack.clock(),
         metrics: stack.metrics(),
         traces: stack.traces(),
+        grace: Some(GRACE),
     };
     let (queues, clock) = (&stack.queues(), stack.clock());
     serve(clock.as_ref(), |event: SqsEvent, deadline| async move {

@@ -13,7 +13,7 @@ use crate::{handler::Apply, stop::Stop};
 pub(crate) const SUSPICIOUS: u32 = 4;
 /// Bytes of packs that are open at the same time, and one pack more. A message can stand for
 /// megabytes, and a batch has hundreds.
-const OPEN_AT_ONCE: usize = 32 * 1024 * 1024;
+const OPEN_AT_ONCE: usize = 16 * 1024 * 1024;
 
 /// One message and what is known of it.
 #[derive(Debug)]

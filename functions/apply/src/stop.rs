@@ -12,7 +12,10 @@ use model::{ConnectionName, MapName};
 use ports::{StoreError, SystemsError, TargetError};
 use runtime::{OutboxError, Standing, Tally, Wait};
 
-use crate::handler::{Apply, Work, note};
+use crate::{
+    handler::{Apply, Work, note},
+    invocation::Invocation,
+};
 
 /// How long a target may be down before its packs are taken out of their queue.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -87,9 +90,12 @@ impl Apply {
         &self,
         map: &MapName,
         connection: &ConnectionName,
+        invocation: &Invocation,
         tally: &Mutex<Tally>,
     ) -> Result<Arc<Plan>, Stop> {
-        match self.plans.plan(map).await {
+        let plan = self.plans.plan(map);
+        let plan = invocation.wait_for(self.clock.as_ref(), connection, plan);
+        match plan.await.map_err(PlansError::Target).flatten() {
             Ok(plan) => Ok(plan),
             Err(PlansError::Target(error)) if error.passes() => {
                 Err(self.left_alone(map, connection, &error, tally).await)

@@ -9,7 +9,6 @@ use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use bytes::Bytes;
 use definition::Definition;
 use embedded::Store;
-use jiff::Timestamp;
 use mapping::{Plan, Plans, PlansError, Schemas};
 use model::{
     Cause, Change, ErrorClass, Lane, LoadMode, MapEvent, MapName, Op, Origin, PackHead, PackId,
@@ -93,6 +92,7 @@ impl Target for Obedient {
                         retry_after: Some(Duration::from_mins(1)),
                     });
                 }
+                "silent" => std::future::pending().await,
                 "panic" => std::panic::panic_any(format!("{row:?}")),
                 _ => refused(row),
             });
@@ -201,6 +201,7 @@ impl Stage {
             clock: Arc::clone(&clock) as _,
             metrics: Metrics::to("crm", false, metrics.clone()),
             traces: Traces::percent(100.0),
+            grace: None,
         };
         let customers = map_name("customers");
         apply
@@ -272,7 +273,8 @@ impl Stage {
             message.body = Some(body);
             event.records.push(message);
         }
-        let response = self.apply.handle(event, Timestamp::MAX).await;
+        let deadline = self.clock.now() + Duration::from_secs(45);
+        let response = self.apply.handle(event, deadline).await;
         let failed = response.batch_item_failures.into_iter();
         failed.map(|item| item.item_identifier).collect()
     }
@@ -355,6 +357,27 @@ async fn a_target_that_is_down_opens_its_breaker_and_the_line_says_so() {
     let lines = stage.lines();
     let open: Vec<_> = lines.iter().map(|line| &line["breaker_open"]).collect();
     assert_eq!(open[2..], [&json!(1), &json!(0)], "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_answer_is_down_before_the_worker_is_ended() {
+    let mut stage = Stage::new().await;
+    stage.apply.grace = Some(Duration::from_secs(9));
+    let pack = stage.pack(&["silent-1"], Origin::Webhook, None).await;
+    let other = stage.pack(&["applied-1"], Origin::Webhook, None).await;
+    let began = stage.clock.now();
+    for times in 1..=3 {
+        assert_eq!(stage.apply("live", vec![pack.clone()]).await, ["m0"]);
+        let took = stage.clock.now().duration_since(began).as_secs();
+        assert!((54..60).contains(&(took / times)), "{took} s");
+    }
+    // By now nobody asks it any more.
+    let before = stage.clock.now();
+    assert_eq!(stage.apply("live", vec![other]).await, ["m0"]);
+    assert_eq!(stage.clock.now(), before);
+    let lines = stage.lines();
+    assert_eq!(lines[2]["breaker_open"], 1, "{lines:?}");
+    assert!(lines.iter().all(|line| line["failed"].is_null()));
 }
 
 #[tokio::test]

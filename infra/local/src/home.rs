@@ -297,6 +297,7 @@ impl Parts {
             clock: Arc::clone(&self.clock),
             metrics: Metrics::silent(),
             traces: Traces::none(),
+            grace: None,
         }
     }
 

@@ -165,7 +165,7 @@ pub struct OAuth2 {
 /// What a connection may be asked to bear.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Limits {
-    /// Calls at the same time, of one process.
+    /// Calls at the same time, of one process: 8 of an endpoint (`kind: http`), 4 of others.
     pub concurrency: u32,
     /// Calls per second on average, of all processes together.
     pub rate: Option<f64>,
@@ -179,6 +179,21 @@ impl Default for Limits {
             concurrency: 4,
             rate: None,
             timeout: Duration::from_mins(1),
+        }
+    }
+}
+
+impl Limits {
+    /// What a connection of a kind bears where nothing is said of it. A call of an endpoint carries
+    /// one row and is mostly waited for, which costs as much as work does.
+    fn of(kind: Option<ConnectionKind>) -> Self {
+        let default = Self::default();
+        match kind {
+            Some(ConnectionKind::Http) => Self {
+                concurrency: 2 * default.concurrency,
+                ..default
+            },
+            _ => default,
         }
     }
 }
@@ -203,7 +218,7 @@ pub(crate) fn read(node: &Node<'_>) -> Option<Connection> {
     let auth = section.get("auth").map_or(Some(Auth::None), read_auth);
     let limits = section
         .get("limits")
-        .map_or(Some(Limits::default()), read_limits);
+        .map_or(Some(Limits::of(kind)), |node| read_limits(node, kind));
     let headers = section
         .get("headers")
         .map_or(Some(Vec::new()), read_headers);
@@ -305,9 +320,9 @@ fn read_headers(node: &Node<'_>) -> Option<Vec<(String, Text)>> {
         .collect()
 }
 
-fn read_limits(node: &Node<'_>) -> Option<Limits> {
+fn read_limits(node: &Node<'_>, kind: Option<ConnectionKind>) -> Option<Limits> {
     let section = node.map("limits", LIMIT_KEYS)?;
-    let default = Limits::default();
+    let default = Limits::of(kind);
     let concurrency = section
         .get("concurrency")
         .map_or(Some(default.concurrency), |n| n.count(1, 1_000))?;

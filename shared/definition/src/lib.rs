@@ -16,7 +16,7 @@ mod stream;
 mod value;
 mod webhook;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use model::{ConnectionName, MapName};
 
@@ -55,6 +55,15 @@ pub struct Reading {
 }
 
 impl Definition {
+    /// The same, with no call of another system longer than `most`.
+    #[must_use]
+    pub fn limit_calls(mut self, most: Duration) -> Self {
+        for connection in self.connections.values_mut() {
+            connection.limits.timeout = connection.limits.timeout.min(most);
+        }
+        self
+    }
+
     /// Reads the text of `syncline.yaml`.
     #[must_use]
     pub fn read(text: &str) -> Reading {

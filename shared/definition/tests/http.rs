@@ -2,7 +2,10 @@
 
 #![cfg(test)]
 
+use std::time::Duration;
+
 use definition::{Definition, Problem};
+use model::ConnectionName;
 
 fn problems(text: &str) -> Vec<Problem> {
     Definition::read(text).problems
@@ -86,4 +89,37 @@ fn streams_and_targets_over_http_are_checked() {
         assert_eq!(problem.code, code, "{to}");
         assert!(problem.to_string().contains(says), "{to}: {problem}");
     }
+}
+
+#[test]
+fn an_endpoint_is_called_more_often_at_once_than_a_service_is_read() {
+    let read = |limits: &str| {
+        let text = http_file(
+            "hub.example.com\" }",
+            &format!("hub.example.com\"{limits} }}"),
+        );
+        let definition = Definition::read(&text).definition.unwrap();
+        ["shop", "hub"].map(|name| {
+            let name = ConnectionName::new(name).unwrap();
+            definition.connections[&name].limits.concurrency
+        })
+    };
+    assert_eq!(read(""), [4, 8]);
+    assert_eq!(read(", limits: { timeout: 2s }"), [4, 8]);
+    assert_eq!(read(", limits: { concurrency: 3 }"), [4, 3]);
+}
+
+#[test]
+fn no_call_is_longer_than_whoever_makes_it_has_time() {
+    let text = http_file(
+        "hub.example.com\" }",
+        "hub.example.com\", limits: { timeout: 2s } }",
+    );
+    let limited = Definition::read(&text).definition.unwrap();
+    let limited = limited.limit_calls(Duration::from_secs(20));
+    let timeouts = ["shop", "hub"].map(|name| {
+        let name = ConnectionName::new(name).unwrap();
+        limited.connections[&name].limits.timeout.as_secs()
+    });
+    assert_eq!(timeouts, [20, 2]);
 }

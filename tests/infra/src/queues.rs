@@ -209,6 +209,18 @@ fn a_message_stays_invisible_for_as_long_as_a_function_may_have_it() {
 }
 
 #[test]
+fn apply_has_time_to_say_that_a_target_does_not_answer() {
+    let template = Template::read();
+    let apply = FUNCTIONS.into_iter().find(|one| one.name == "apply");
+    let timeout = apply.map(|apply| apply.resource(&template).properties().number("Timeout"));
+    // The deadline of a function is a quarter of its time before its end.
+    let deadline = timeout.unwrap_or_default() * 3 / 4;
+    assert!(deadline + apply::GRACE.as_secs() + 5 <= timeout.unwrap_or_default());
+    let calls = 2 * apply::LONGEST_CALL.as_secs();
+    assert!(calls <= deadline, "one that reads and one that writes");
+}
+
+#[test]
 fn every_mapping_answers_for_single_messages() {
     let template = Template::read();
     let mut problems = Vec::new();

@@ -163,6 +163,7 @@ impl Deployment {
             clock: Arc::clone(&operations.clock),
             metrics: home.functions.apply.metrics.clone(),
             traces: home.functions.apply.traces,
+            grace: None,
         });
         home.functions.load = Arc::new(InitialLoad {
             definition: Arc::clone(&operations.definition),

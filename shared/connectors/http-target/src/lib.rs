@@ -22,6 +22,7 @@
 //! The module `verdict` says what each answer means.
 
 mod claims;
+mod pace;
 mod send;
 mod state;
 mod verdict;
@@ -41,6 +42,8 @@ use ports::{
 };
 use sha2::{Digest, Sha256};
 
+use crate::pace::Pace;
+
 /// The endpoint of one map.
 pub struct HttpTarget {
     map: MapName,
@@ -53,6 +56,7 @@ pub struct HttpTarget {
     /// How long one call may take in all, and how long a claim lasts.
     limit: Duration,
     lease: Duration,
+    pace: Pace,
 }
 
 impl fmt::Debug for HttpTarget {
@@ -68,9 +72,6 @@ impl fmt::Debug for HttpTarget {
 const MARGIN: Duration = Duration::from_secs(20);
 /// Links per step of a sweep.
 const LINKS_AT_ONCE: usize = 1_000;
-
-/// Rows after which whoever writes may look at the time.
-const ROWS_AT_ONCE: usize = 100;
 
 impl HttpTarget {
     /// The endpoint that `map` writes to over `client`, the client of `connection`. Returns
@@ -108,6 +109,7 @@ impl HttpTarget {
             concurrency: connection.limits.concurrency as usize,
             limit,
             lease: limit + MARGIN,
+            pace: Pace::default(),
         })
     }
 
@@ -201,7 +203,7 @@ impl Target for HttpTarget {
     }
 
     fn rows_at_once(&self) -> usize {
-        ROWS_AT_ONCE
+        self.pace.rows(self.concurrency)
     }
 
     /// What a load has found stays noted under its number, which no other load has.

@@ -6,6 +6,7 @@ use mapping::{Rendered, RequestKind, RequestShape};
 use model::{Cause, ErrorClass};
 use ports::{Link, Revision, RowOutcome};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use crate::{
     HttpTarget,
@@ -111,7 +112,10 @@ impl HttpTarget {
             fixed: shape.fixed,
             records: jobs.len(),
         };
-        match tokio::time::timeout(self.limit, self.client.exchange(&call, turn)).await {
+        let began = Instant::now();
+        let asked_for = tokio::time::timeout(self.limit, self.client.exchange(&call, turn)).await;
+        self.pace.note(began.elapsed());
+        match asked_for {
             Ok(Ok(answer)) => of_answer(&answer, asked, self.client.now()),
             Ok(Err(error)) => Verdicts::All(of_silence(error)),
             Err(_) => Verdicts::All(of_delay(&self.client.describe(&call), self.limit)),

@@ -1,0 +1,64 @@
+//! How much is written before whoever writes may look at the time.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// Rows of a step while calls are quick, or nothing is known of them.
+const MOST: usize = 100;
+/// How long a step should take where calls are slow.
+const STEP: Duration = Duration::from_secs(10);
+
+/// How long calls have taken of late.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(AtomicU64);
+
+impl Pace {
+    /// Notes how long a call took. Two that end at once count as one: it is an estimate.
+    pub(crate) fn note(&self, call: Duration) {
+        let took = u64::try_from(call.as_micros()).unwrap_or(u64::MAX);
+        let before = self.0.load(Ordering::Relaxed);
+        let now = if before == 0 {
+            took
+        } else {
+            before - before / 4 + took / 4
+        };
+        self.0.store(now, Ordering::Relaxed);
+    }
+
+    /// Rows of a step, with so many calls at once.
+    pub(crate) fn rows(&self, at_once: usize) -> usize {
+        let call = Duration::from_micros(self.0.load(Ordering::Relaxed).max(1));
+        let calls = STEP.as_micros() / call.as_micros().max(1);
+        let calls = usize::try_from(calls).unwrap_or(usize::MAX);
+        calls.max(1).saturating_mul(at_once).clamp(1, MOST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_endpoint_gets_short_steps_and_a_quick_one_long_ones() {
+        let pace = Pace::default();
+        assert_eq!(pace.rows(8), 100);
+        pace.note(Duration::from_millis(50));
+        assert_eq!(pace.rows(8), 100);
+        for _ in 0..20 {
+            pace.note(Duration::from_secs(5));
+        }
+        assert_eq!(pace.rows(8), 16);
+        for _ in 0..20 {
+            pace.note(Duration::from_mins(1));
+        }
+        assert_eq!((pace.rows(8), pace.rows(1)), (8, 1));
+        for _ in 0..40 {
+            pace.note(Duration::from_millis(20));
+        }
+        assert_eq!(pace.rows(8), 100);
+        pace.note(Duration::MAX);
+        assert!(pace.rows(1) >= 1);
+    }
+}
