@@ -9,6 +9,8 @@ pub const NEEDS: Needs = Needs {
         QueueName::Live,
         QueueName::Retry,
         QueueName::Load,
+        QueueName::Pulls,
+        QueueName::Loads,
         QueueName::Failures,
         QueueName::Retries,
         QueueName::Dead,

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use aws_config::{
     AppName, BehaviorVersion, Region, SdkConfig,
-    environment::EnvironmentVariableCredentialsProvider, retry::RetryConfig,
-    timeout::TimeoutConfig,
+    environment::EnvironmentVariableCredentialsProvider,
+    retry::RetryConfig,
+    timeout::{self, TimeoutConfig},
 };
 use aws_sdk_sqs::config::{SharedCredentialsProvider, StalledStreamProtectionConfig};
 use aws_smithy_types::retry::ReconnectMode;
@@ -31,10 +32,14 @@ pub struct Clients {
     pub sns: aws_sdk_sns::Client,
 }
 
-/// One attempt of a call.
-const ATTEMPT: Duration = Duration::from_secs(5);
-/// Attempts of a call.
+/// One attempt of a call. The services answer in milliseconds, and a connection that did not
+/// survive while its function stood still should be found out soon.
+const ATTEMPT: Duration = Duration::from_secs(3);
+/// Attempts of a call: one more than the SDK's own choice, for tables that are throttled.
 const ATTEMPTS: u32 = 4;
+/// A call of a function with all its attempts. It is over while the shortest function, which
+/// answers webhooks, has time to say so.
+const CALL: Duration = Duration::from_secs(8);
 
 /// The variable in which Lambda tells a function its name.
 const FUNCTION: &str = "AWS_LAMBDA_FUNCTION_NAME";
@@ -47,10 +52,8 @@ fn caller() -> Option<AppName> {
     AppName::new(name.unwrap_or_else(|| "syncline".to_owned())).ok()
 }
 
-fn timeouts() -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .operation_attempt_timeout(ATTEMPT)
-        .build()
+fn timeouts() -> timeout::TimeoutConfigBuilder {
+    TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT)
 }
 
 pub(crate) fn retries() -> RetryConfig {
@@ -65,7 +68,7 @@ pub(crate) fn retries() -> RetryConfig {
 pub async fn connect() -> Result<Clients, NoHttp> {
     let config = aws_config::defaults(BehaviorVersion::latest())
         .http_client(machine_http_client()?)
-        .timeout_config(timeouts())
+        .timeout_config(timeouts().build())
         .retry_config(retries());
     let config = match caller() {
         Some(caller) => config.app_name(caller),
@@ -85,7 +88,7 @@ pub(crate) fn connect_function() -> Result<Clients, StackError> {
         .use_fips(parsed("AWS_USE_FIPS_ENDPOINT", false)?)
         .use_dual_stack(parsed("AWS_USE_DUALSTACK_ENDPOINT", false)?)
         .http_client(http_client()?)
-        .timeout_config(timeouts())
+        .timeout_config(timeouts().operation_timeout(CALL).build())
         .retry_config(retries());
     config.set_app_name(caller());
     config.set_endpoint_url(optional("AWS_ENDPOINT_URL"));

@@ -298,7 +298,7 @@ fn the_command_line_reaches_the_queues_it_uses() {
         // Whether reports are on their way: `DynamoLedger` asks.
         (
             "sqs:GetQueueAttributes",
-            ids(&template, [QueueName::Failures]),
+            ids(&template, [QueueName::Failures, QueueName::Dead]),
         ),
         // `Stack::named` looks for all.
         ("sqs:GetQueueUrl", ids(&template, QueueName::ALL)),

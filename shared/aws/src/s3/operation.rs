@@ -36,6 +36,8 @@ use super::{
 
 /// One attempt of a call, with all that is sent and received.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// A call with all its attempts. What is sent and received can be many megabytes.
+const CALL: Duration = Duration::from_secs(25);
 
 /// Calls of a bucket.
 pub(super) type Calls = Operation<Call, Answer, ErrorMetadata>;
@@ -45,6 +47,7 @@ pub(super) fn operation(config: &SdkConfig, bucket: &str) -> Calls {
     let timeouts = timeouts
         .unwrap_or_else(TimeoutConfig::disabled)
         .to_builder();
+    let timeouts = timeouts.operation_timeout(CALL);
     let timeouts = timeouts.operation_attempt_timeout(ATTEMPT).build();
     let retries = config.retry_config().cloned();
     let transient = [TRANSIENT_ERRORS, &["InternalError"]].concat();
