@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use model::{
-    Attempt, Counts, EncodedPack, Failure, FailureId, FailureReport, Lane, Outcome, PackHead,
-    QueueName, Settlement,
+    Attempt, Counts, EncodedPack, Failure, FailureId, FailureReport, Lane, MapName, Outcome,
+    PackHead, PullJob, QueueName, Settlement,
 };
 use sample_crm::{SampleCrm, Set};
 use serde_json::json;
 
-use crate::support::{Deployment, Project, assert_equal, small_crm};
+use crate::support::{Deployment, Project, assert_equal, message, name, small_crm};
 
 /// What a worker says of a pack that it could not apply.
 fn report(head: &PackHead, raw: &str) -> FailureReport {
@@ -82,7 +82,12 @@ async fn who_reads_a_report_settles_what_its_worker_could_not() {
     let mut event = SqsEvent::default();
     event.records = vec![message];
     let retry = &deployment.home.functions.retry;
-    let answer = retry.handle_reports(event).await;
+    // One who has no time for it begins with nothing.
+    let late = deployment.home.clock.now();
+    let answer = retry.handle_reports(event.clone(), late).await;
+    assert_eq!(answer.batch_item_failures.len(), 1);
+    assert_eq!(deployment.failures("accounts").await, []);
+    let answer = retry.handle_reports(event, deployment.deadline()).await;
     assert!(answer.batch_item_failures.is_empty());
     deployment.settle().await;
     deployment.assert_balanced().await;
@@ -90,5 +95,52 @@ async fn who_reads_a_report_settles_what_its_worker_could_not() {
     deployment.retry_all().await;
     assert_eq!(deployment.failures("accounts").await, []);
     deployment.assert_balanced().await;
+    assert_equal(&crm, &deployment.project.warehouse());
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_read_is_kept_and_done_once_it_can() {
+    let crm = small_crm().await;
+    let deployment = Deployment::open(Project::demo(&crm.url()));
+    deployment.load_all().await;
+    let newer = json!({ "type": "load-start.v9", "map": "orders" });
+    let functions = &deployment.home.functions;
+    // Nobody drops it, and in the end it is a dead letter.
+    for answer in [
+        functions
+            .load
+            .handle(message(&newer), deployment.deadline())
+            .await,
+        functions
+            .pull
+            .handle(message(&newer), deployment.deadline())
+            .await,
+        functions
+            .retry
+            .handle_jobs(message(&newer), deployment.deadline())
+            .await,
+    ] {
+        assert_eq!(answer.batch_item_failures.len(), 1, "{answer:?}");
+    }
+    let pull = PullJob::Pull {
+        map: name("orders"),
+        wanted: true,
+        asked: None,
+    };
+    for job in [newer, json!(pull)] {
+        let buried = functions
+            .retry
+            .handle_dead(message(&job), deployment.deadline());
+        assert!(buried.await.batch_item_failures.is_empty());
+    }
+    let unread = || async { deployment.failures(MapName::unknown().as_str()).await };
+    assert_eq!(unread().await.len(), 2);
+    // This version can read one of them.
+    let key = crm.keys(Set::Orders).remove(0);
+    crm.write(Set::Orders, &key, &json!({ "Status": "pulled" }));
+    deployment.retry_all().await;
+    let left = unread().await;
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].raw.contains("load-start.v9") && left[0].cause.message.contains("still"));
     assert_equal(&crm, &deployment.project.warehouse());
 }

@@ -97,11 +97,11 @@ impl<'p> Report<'p> {
         for failures in self.failures.chunks(FAILURES_PER_REPORT) {
             reports.extend(failed(failures, &settles));
         }
-        if let Some(first) = self.resolved.first() {
-            let name = format!("resolved/{}/{}", first.id, first.at.as_microsecond());
-            let resolved = self.resolved;
-            reports.push((name, FailureReport::Resolved { resolved }));
-        }
+        reports.extend(
+            self.resolved
+                .chunks(FAILURES_PER_REPORT)
+                .filter_map(resolved),
+        );
         if !reports.is_empty() {
             outbox.report(self.plan.map(), &reports, settles).await?;
             ports::crash_point("apply.reported");
@@ -110,6 +110,14 @@ impl<'p> Report<'p> {
         }
         Ok(())
     }
+}
+
+/// A report of failures that have ended, with its name.
+fn resolved(failures: &[Resolved]) -> Option<(String, FailureReport)> {
+    let first = failures.first()?;
+    let name = format!("resolved/{}/{}", first.id, first.at.as_microsecond());
+    let resolved = failures.to_vec();
+    Some((name, FailureReport::Resolved { resolved }))
 }
 
 /// A report of failures with its name. It tells what became of their packs, so that a worker that

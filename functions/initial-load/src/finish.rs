@@ -292,7 +292,10 @@ impl InitialLoad {
                 failure: None,
             });
         }
-        Ok(self.outbox.send_packs(Lane::Live, packer.finish()).await?)
+        self.outbox.send_packs(Lane::Live, packer.finish()).await?;
+        let asked = u64::try_from(keys.len()).unwrap_or(u64::MAX);
+        self.metrics.received(now, map, asked);
+        Ok(())
     }
 
     /// Where recurring pulls go on. A re-load leaves a good mark alone: it never moves the

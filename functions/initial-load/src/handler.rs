@@ -71,6 +71,9 @@ pub enum LoadError {
         /// The load.
         generation: u32,
     },
+    /// A job could not be read.
+    #[error(transparent)]
+    Unreadable(#[from] runtime::UnreadableJob),
     /// Another worker has taken over.
     #[error("another worker has taken over: {0}")]
     Overtaken(String),
@@ -98,7 +101,7 @@ impl LoadError {
     /// Whether trying again later may help; otherwise only a person can.
     fn passes(&self) -> bool {
         match self {
-            Self::Store(_) | Self::Outbox(_) | Self::Overtaken(_) => true,
+            Self::Store(_) | Self::Outbox(_) | Self::Unreadable(_) | Self::Overtaken(_) => true,
             Self::Source(error) => {
                 matches!(error.class(), ErrorClass::Transient | ErrorClass::Throttled)
             }
@@ -133,21 +136,8 @@ impl InitialLoad {
     }
 
     async fn message(&self, message: SqsMessage, deadline: Timestamp) -> Result<(), LoadError> {
-        let id = message.message_id.unwrap_or_default();
         let body = message.body.unwrap_or_default();
-        let job: LoadJob = match serde_json::from_str(&body) {
-            Ok(job) => job,
-            Err(error) => {
-                // Where it is wrong, and not what stands there.
-                tracing::error!(
-                    message.id = %id,
-                    "job {id} for initial-load, of {} bytes, is dropped: it cannot be read from its column {} on",
-                    body.len(),
-                    error.column()
-                );
-                return Ok(());
-            }
-        };
+        let job: LoadJob = runtime::read_job(&body)?;
         let map = job.map().clone();
         let error = match self.job(job.clone(), deadline).await {
             Ok(()) => {

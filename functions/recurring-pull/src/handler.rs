@@ -52,6 +52,9 @@ pub enum PullError {
     /// Something could not be sent.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
+    /// A job could not be read.
+    #[error(transparent)]
+    Unreadable(#[from] runtime::UnreadableJob),
     /// Somebody else has taken over.
     #[error("another worker has taken the pull of map `{0}` over")]
     Overtaken(MapName),
@@ -134,26 +137,12 @@ impl RecurringPull {
     }
 
     async fn job(&self, message: SqsMessage, deadline: Timestamp) -> Result<(), PullError> {
-        let id = message.message_id.unwrap_or_default();
         let body = message.body.unwrap_or_default();
-        match serde_json::from_str(&body) {
-            Ok(PullJob::Pull { map, wanted, asked }) => {
-                match self.pull(&map, (wanted, asked), deadline).await {
-                    // Whoever has taken over does the work.
-                    Err(PullError::Overtaken(_)) => Ok(()),
-                    other => other,
-                }
-            }
-            Err(error) => {
-                // Where it is wrong, and not what stands there.
-                tracing::error!(
-                    message.id = %id,
-                    "job {id} for recurring-pull, of {} bytes, is dropped: it cannot be read from its column {} on",
-                    body.len(),
-                    error.column()
-                );
-                Ok(())
-            }
+        let PullJob::Pull { map, wanted, asked } = runtime::read_job(&body)?;
+        match self.pull(&map, (wanted, asked), deadline).await {
+            // Whoever has taken over does the work.
+            Err(PullError::Overtaken(_)) => Ok(()),
+            other => other,
         }
     }
 }

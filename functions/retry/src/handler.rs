@@ -50,6 +50,12 @@ pub enum RetryError {
     /// What it is in the middle of could not be noted.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A job could not be read.
+    #[error(transparent)]
+    Unreadable(#[from] runtime::UnreadableJob),
+    /// It was not begun with.
+    #[error("there was no time left for it")]
+    Late,
     /// Another worker changes the same failure all the time.
     #[error("failure {0} is being changed by others")]
     Contended(FailureId),
@@ -61,15 +67,30 @@ const AT_ONCE: usize = 8;
 const EXPIRE_AT_ONCE: usize = 500;
 
 impl Retry {
-    /// Takes in what `apply` reports: messages of the queue `failures`.
-    pub async fn handle_reports(&self, event: SqsEvent) -> SqsBatchResponse {
+    /// Takes in what `apply` reports: messages of the queue `failures`. What is not begun with by
+    /// `deadline` comes back.
+    pub async fn handle_reports(&self, event: SqsEvent, deadline: Timestamp) -> SqsBatchResponse {
         // One after the other: two that tell of one record at once would not know of each other.
-        runtime::each_message(event, 1, |message| self.report(message)).await
+        let take = |message| self.in_time(deadline, self.report(message));
+        runtime::each_message(event, 1, take).await
     }
 
-    /// Takes in dead letters: messages of the queue `dead`.
-    pub async fn handle_dead(&self, event: SqsEvent) -> SqsBatchResponse {
-        runtime::each_message(event, AT_ONCE, |message| self.bury(message)).await
+    /// Takes in dead letters: messages of the queue `dead`. What is not begun with by `deadline`
+    /// comes back.
+    pub async fn handle_dead(&self, event: SqsEvent, deadline: Timestamp) -> SqsBatchResponse {
+        let take = |message| self.in_time(deadline, self.bury(message));
+        runtime::each_message(event, AT_ONCE, take).await
+    }
+
+    async fn in_time(
+        &self,
+        deadline: Timestamp,
+        work: impl Future<Output = Result<(), RetryError>> + Send,
+    ) -> Result<(), RetryError> {
+        if self.clock.now() >= deadline {
+            return Err(RetryError::Late);
+        }
+        work.await
     }
 
     /// Does what it is asked: messages of the queue `retries`. What is not done at `deadline` goes
@@ -81,23 +102,15 @@ impl Retry {
     async fn job(&self, message: SqsMessage, deadline: Timestamp) -> Result<(), RetryError> {
         let receives = message.attributes.get("ApproximateReceiveCount");
         let receives: u32 = receives.and_then(|n| n.parse().ok()).unwrap_or(1);
-        let id = message.message_id.unwrap_or_default();
         let body = message.body.unwrap_or_default();
         let Some((body, blob)) = self.outbox.open(body).await? else {
             return Ok(());
         };
-        match serde_json::from_str(&body) {
-            Ok(RetryJob::Replay { failures }) => {
+        match runtime::read_job(&body)? {
+            RetryJob::Replay { failures } => {
                 self.replay(&failures, receives > 1, deadline).await?;
             }
-            Ok(RetryJob::Release { map }) => self.release(&map, deadline).await?,
-            // Where it is wrong, and not what stands there.
-            Err(error) => tracing::error!(
-                message.id = %id,
-                "job {id} for retry, of {} bytes, is dropped: it cannot be read from its column {} on",
-                body.len(),
-                error.column()
-            ),
+            RetryJob::Release { map } => self.release(&map, deadline).await?,
         }
         Ok(self.outbox.close(blob.as_slice()).await?)
     }

@@ -40,9 +40,9 @@ async fn function() -> Result<(), Error> {
             Trigger::Messages(event) => {
                 let delivered = Delivered::of(&event);
                 let response = match aws::Queues::source(&event) {
-                    Some(QueueName::Failures) => retry.handle_reports(event).await,
+                    Some(QueueName::Failures) => retry.handle_reports(event, deadline).await,
                     Some(QueueName::Retries) => retry.handle_jobs(event, deadline).await,
-                    Some(QueueName::Dead) => retry.handle_dead(event).await,
+                    Some(QueueName::Dead) => retry.handle_dead(event, deadline).await,
                     // Of no queue of this function: whoever has connected it sees it come back.
                     _ => runtime::fail_all(&event),
                 };

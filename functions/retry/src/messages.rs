@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use model::{
-    Cause, ErrorClass, Failure, FailureReport, FailureStatus, Outcome, Pack, QueueName, Resolution,
-    decode_pack,
+    Cause, ErrorClass, Failure, FailureReport, FailureStatus, LoadJob, Outcome, Pack, PullJob,
+    QueueName, Resolution, RetryJob, decode_pack,
 };
 use ports::{CheckpointError, Outgoing, Stored};
 use runtime::OutboxError;
+use serde::Deserialize;
 
 use crate::{Retry, RetryError};
 
@@ -26,27 +27,24 @@ impl Retry {
                 let said = format!("its {} changes are tried by themselves", pack.changes.len());
                 ended(message, now, said)
             }
-            Err(_) if serde_json::from_str::<FailureReport>(&message.raw).is_ok() => {
-                let report = Outgoing::new(message.raw.clone());
-                let queue = self.outbox.queue();
-                let sent = queue.send(QueueName::Failures, vec![report]).await;
-                sent.map_err(OutboxError::from)?;
-                ended(
-                    message,
-                    now,
-                    "it is a report of failures, and is taken in now".into(),
-                )
-            }
-            Err(error) => Failure {
-                cause: Cause {
-                    message: format!("it still cannot be read: {error}"),
-                    ..message.cause.clone()
+            Err(error) => match queue_of(&message.raw) {
+                Some(queue) => {
+                    let outgoing = vec![Outgoing::new(message.raw.clone())];
+                    let sent = self.outbox.queue().send(queue, outgoing).await;
+                    sent.map_err(OutboxError::from)?;
+                    ended(message, now, format!("it is in queue `{queue}` again"))
+                }
+                None => Failure {
+                    cause: Cause {
+                        message: format!("it still cannot be read: {error}"),
+                        ..message.cause.clone()
+                    },
+                    status: FailureStatus::Open,
+                    due: None,
+                    attempts: message.attempts + 1,
+                    last: now,
+                    ..message
                 },
-                status: FailureStatus::Open,
-                due: None,
-                attempts: message.attempts + 1,
-                last: now,
-                ..message
             },
         };
         match self.failures.put(Some(stored.revision), &next).await {
@@ -70,6 +68,21 @@ impl Retry {
             })
             .collect()
     }
+}
+
+/// Where a message is read that holds no changes.
+fn queue_of(message: &str) -> Option<QueueName> {
+    fn is<'m, T: Deserialize<'m>>(message: &'m str) -> bool {
+        serde_json::from_str::<T>(message).is_ok()
+    }
+    [
+        (QueueName::Failures, is::<FailureReport>(message)),
+        (QueueName::Pulls, is::<PullJob>(message)),
+        (QueueName::Loads, is::<LoadJob>(message)),
+        (QueueName::Retries, is::<RetryJob>(message)),
+    ]
+    .into_iter()
+    .find_map(|(queue, is)| is.then_some(queue))
 }
 
 /// A message that has nothing left to say: what is in it stands for itself in the books.

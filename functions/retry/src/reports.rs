@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use aws_lambda_events::sqs::SqsMessage;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use model::{
     Failure, FailureId, FailureReport, FailureStatus, Outcome, PackId, Resolution, Resolved,
@@ -12,6 +13,8 @@ use ports::{CheckpointError, FailureFilter, Stored};
 
 use crate::{Retry, RetryError};
 
+/// Failures that ended which are written down side by side.
+const AT_ONCE: usize = 8;
 /// Attempts at a compare-and-set before the message is given back.
 const ATTEMPTS: usize = 10;
 
@@ -60,9 +63,11 @@ impl Retry {
                 self.failed(self.standing(failures, settles).await?).await?;
             }
             FailureReport::Resolved { resolved } => {
-                for one in resolved {
-                    self.resolved(one).await?;
-                }
+                stream::iter(resolved)
+                    .map(|one| self.resolved(one))
+                    .buffer_unordered(AT_ONCE)
+                    .try_collect::<()>()
+                    .await?;
             }
         }
         Ok(())
@@ -154,7 +159,7 @@ impl Retry {
     /// A failure that is known. If it was being tried, this is how that ended; otherwise its
     /// first report has come twice.
     async fn failed_again(&self, report: &Failure) -> Result<(), RetryError> {
-        self.change(report, |known| {
+        self.change(report.id, |known| {
             let tried = known.status == FailureStatus::Retrying;
             tried.then(|| self.scheduled(known.failed_again(report)))
         })
@@ -162,10 +167,7 @@ impl Retry {
     }
 
     pub(crate) async fn resolved(&self, resolved: Resolved) -> Result<(), RetryError> {
-        let Some(stored) = self.failures.get(resolved.id).await? else {
-            return Ok(());
-        };
-        self.change(&stored.value, |known| {
+        self.change(resolved.id, |known| {
             known.status.is_unresolved().then(|| Failure {
                 status: FailureStatus::Resolved,
                 due: None,
@@ -183,11 +185,11 @@ impl Retry {
     /// Changes a failure, whoever else does so meanwhile.
     async fn change(
         &self,
-        failure: &Failure,
+        id: FailureId,
         next: impl Fn(&Failure) -> Option<Failure> + Send + Sync,
     ) -> Result<(), RetryError> {
         for _ in 0..ATTEMPTS {
-            let Some(Stored { value, revision }) = self.failures.get(failure.id).await? else {
+            let Some(Stored { value, revision }) = self.failures.get(id).await? else {
                 return Ok(());
             };
             let Some(changed) = next(&value) else {
@@ -199,7 +201,7 @@ impl Retry {
                 Err(CheckpointError::Store(error)) => return Err(error.into()),
             }
         }
-        Err(RetryError::Contended(failure.id))
+        Err(RetryError::Contended(id))
     }
 
     /// Decides who deals with a failure: time, or a person.

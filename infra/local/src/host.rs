@@ -328,9 +328,9 @@ async fn invoke(home: Home, queue: QueueName, event: SqsEvent) -> SqsBatchRespon
         }
         QueueName::Pulls => functions.pull.handle(event, deadline).await,
         QueueName::Loads => functions.load.handle(event, deadline).await,
-        QueueName::Failures => functions.retry.handle_reports(event).await,
+        QueueName::Failures => functions.retry.handle_reports(event, deadline).await,
         QueueName::Retries => functions.retry.handle_jobs(event, deadline).await,
-        QueueName::Dead => functions.retry.handle_dead(event).await,
+        QueueName::Dead => functions.retry.handle_dead(event, deadline).await,
     }
 }
 

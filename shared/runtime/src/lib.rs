@@ -3,6 +3,7 @@
 mod breaker;
 mod driver;
 pub mod env;
+mod jobs;
 mod maps;
 mod metrics;
 mod needs;
@@ -16,6 +17,7 @@ mod traces;
 
 pub use breaker::{Breakers, Pass, Standing, Trial, Wait};
 pub use driver::{each_message, fail_all, failed_items};
+pub use jobs::{UnreadableJob, read_job};
 pub use maps::{MapStates, TransitionError};
 pub use metrics::{METRICS_PER_MAP, Metrics, Tally};
 pub use needs::{Environment, Needs, SecretsOf};
