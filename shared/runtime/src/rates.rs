@@ -42,6 +42,8 @@ const GOOD_FOR: Duration = Duration::from_secs(1);
 /// How far ahead of time the live lane may take, in seconds. Whoever comes then knows when it is
 /// its turn and need not ask again.
 const AHEAD: f64 = 2.0;
+/// How far the clocks of workers may differ.
+const SKEW: Duration = Duration::from_secs(5);
 /// Longest wait, at the first and at every time, after somebody else took at the same moment.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
@@ -119,6 +121,16 @@ fn grant(rate: Rate, lane: Lane, tokens: f64, random: f64) -> Result<(f64, Durat
     Err(rate.time_for(missing + room * random))
 }
 
+/// Until when the bucket has been filled: it must not be filled for the same time again because a
+/// worker's clock is behind another's. One that is far ahead holds nobody up.
+fn later(filled: Timestamp, now: Timestamp) -> Timestamp {
+    if filled <= now + SKEW {
+        filled.max(now)
+    } else {
+        now
+    }
+}
+
 impl Rates {
     /// Buckets kept in a checkpoint table.
     #[must_use]
@@ -179,13 +191,14 @@ impl Rates {
         loop {
             let stored = self.checkpoints.load::<Bucket>(&key).await?;
             let now = self.clock.now();
-            let (revision, tokens) = match stored {
+            let (revision, tokens, at) = match stored {
                 Some(stored) => {
-                    let passed = now.duration_since(stored.value.at).as_secs_f64().max(0.0);
-                    let filled = stored.value.tokens + passed * rate.per_second;
-                    (Some(stored.revision), filled)
+                    let Bucket { tokens, at } = stored.value;
+                    let passed = now.duration_since(at).as_secs_f64().max(0.0);
+                    let filled = tokens + passed * rate.per_second;
+                    (Some(stored.revision), filled, later(at, now))
                 }
-                None => (None, rate.capacity()),
+                None => (None, rate.capacity(), now),
             };
             let tokens = (tokens + unspent).min(rate.capacity());
             let (taken, wait) = match grant(rate, lane, tokens, self.clock.random()) {
@@ -197,7 +210,7 @@ impl Rates {
             };
             let left = Bucket {
                 tokens: tokens - taken,
-                at: now,
+                at,
             };
             match self.checkpoints.store(&key, revision, &left).await {
                 Ok(_) => {

@@ -74,3 +74,31 @@ async fn a_live_change_does_not_wait_for_a_load_that_takes_all_it_can() {
     }
     assert!(loads >= 5 && retries > 50, "{loads} {retries}");
 }
+
+#[tokio::test]
+async fn workers_whose_clocks_differ_fill_no_second_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let right = Arc::new(ManualClock::default());
+    let wrong = Arc::new(ManualClock::default());
+    let store = Arc::new(Store::open(folder.path(), Arc::clone(&right) as _).unwrap());
+    let of = |clock: &Arc<ManualClock>| Rates::new(Arc::clone(&store) as _, Arc::clone(clock) as _);
+    let workers = [of(&right), of(&wrong)];
+    let connection = ConnectionName::new("crm").unwrap();
+    let rate = Rate { per_second: 10.0 };
+    for behind in [Duration::from_secs(2), Duration::from_hours(1)] {
+        let began = right.now();
+        let mut calls = 0;
+        while right.now() < began + Duration::from_mins(1) {
+            right.advance(Duration::from_millis(100));
+            wrong.set(right.now() - behind);
+            for rates in &workers {
+                let taken = rates.take(&connection, rate, Lane::Load).await.unwrap();
+                calls += u32::from(taken.is_none());
+            }
+        }
+        assert!(
+            (500..=620).contains(&calls),
+            "{calls} calls, {behind:?} behind"
+        );
+    }
+}

@@ -88,10 +88,10 @@ impl Answer {
             .and_then(|value| value.to_str().ok());
         let content = content.map_or_else(String::new, |content| format!(" of type {content}"));
         let what = format!(
-            "{} answered {} with a body{content} that {why}: `{}`",
+            "{} answered {} with a body{content} that {why}: {}",
             self.what,
             self.status,
-            respond::excerpt(&self.body)
+            respond::shown(&self.body)
         );
         SourceError::Garbled { what }
     }

@@ -33,6 +33,17 @@ pub(crate) fn excerpt(body: &[u8]) -> String {
     }
 }
 
+/// The same of a body that is not what was asked for. What begins as JSON may be half a page of
+/// records, which have no place in a log: of that only the length is told.
+pub(crate) fn shown(body: &[u8]) -> String {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    match first {
+        Some(b'{' | b'[') => format!("it has {} bytes", body.len()),
+        _ => format!("`{}`", excerpt(body)),
+    }
+}
+
 /// The message of an error body in OData's form, which many others use too.
 pub(crate) fn error_message(body: &[u8]) -> Option<String> {
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
@@ -172,6 +183,18 @@ mod tests {
         );
         assert_eq!(error_message(br#"{"message":"no"}"#).unwrap(), "no");
         assert_eq!(error_message(b"<html>"), None);
+    }
+
+    #[test]
+    fn half_a_page_of_records_is_not_shown() {
+        for page in [
+            "{\"value\":[{\"Name\":\"Ada\"",
+            "\u{feff} [{\"Name\":\"Ada\"}",
+        ] {
+            let said = shown(page.as_bytes());
+            assert!(!said.contains("Ada") && said.contains(" bytes"), "{said}");
+        }
+        assert_eq!(shown(b"<p>please log in"), "`<p>please log in`");
     }
 
     #[test]
