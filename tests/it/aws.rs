@@ -106,6 +106,9 @@ async fn from_the_template_to_equality(endpoint: &str, parameters: &[(&str, &str
     };
     let stack = Stack::deploy(project, setting).await;
 
+    let check = stack.run(&["check", "--json"]).await;
+    assert_eq!(check.code, Some(0), "{check:?}");
+
     // The load, with bad rows.
     let load = stack.run(&["load", "--all", "--json"]).await;
     assert_eq!(load.code, Some(5), "done, but failures are left: {load:?}");

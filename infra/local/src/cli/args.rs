@@ -68,7 +68,8 @@ pub(crate) enum Command {
     /// Everything that `validate` finds, and what shows only when the systems are asked: those that do
     /// not answer, fields and columns that are not there, types that do not fit, mandatory columns,
     /// tables of others, secrets that are not set. The first page of each source is read and mapped, and
-    /// nothing is written. Ends with 3 if there are errors.
+    /// nothing is written. Of a stack its secrets are used, and its systems are asked from this
+    /// machine. Ends with 3 if there are errors.
     ///
     /// With --json: as `validate`
     Check(MapArgs),

@@ -11,6 +11,7 @@ use super::{
     CliError, Context,
     args::{InitArgs, MapArgs},
     code,
+    deployment::Deployment,
 };
 use crate::{
     Home, HomeError,
@@ -192,12 +193,13 @@ pub(super) async fn check(context: &Context, args: &MapArgs) -> Result<(), CliEr
     {
         return report(context.format, &file, &text, &problems);
     }
-    let home = context.home()?;
-    for map in chosen(&home.operations, &args.maps)? {
-        let Some(defined) = home.definition.maps.get(&map) else {
+    let deployment = context.open().await?;
+    let definition = &deployment.operations.definition;
+    for map in chosen(&deployment.operations, &args.maps)? {
+        let Some(defined) = definition.maps.get(&map) else {
             continue;
         };
-        let mut found = check_secrets(&home, defined).await;
+        let mut found = check_secrets(&deployment, defined).await;
         let lacking = |connection: &ConnectionName| {
             let at = format!("connections.{connection}.");
             found.iter().any(|problem| problem.at.starts_with(&at))
@@ -206,7 +208,7 @@ pub(super) async fn check(context: &Context, args: &MapArgs) -> Result<(), CliEr
             lacking(&defined.from.connection),
             lacking(&defined.to.connection),
         );
-        let mut others = home.plans.check(defined).await;
+        let mut others = deployment.plans.check(defined).await;
         // What a system says to a connection without its secret is a consequence.
         others.retain(|problem| {
             let refused = ["system-refuses", "bad-connection"].contains(&problem.code);
@@ -215,7 +217,7 @@ pub(super) async fn check(context: &Context, args: &MapArgs) -> Result<(), CliEr
         });
         found.extend(others);
         for problem in found {
-            let problem = place(&home.definition, defined, problem);
+            let problem = place(definition, defined, problem);
             let same = |one: &Problem| one.code == problem.code && one.path == problem.path;
             if !problems.iter().any(same) {
                 problems.push(problem);
@@ -227,10 +229,13 @@ pub(super) async fn check(context: &Context, args: &MapArgs) -> Result<(), CliEr
 
 /// Secrets of a map that cannot be had: of its connections, and of its webhook, whose requests
 /// would be refused.
-async fn check_secrets(home: &Home, map: &definition::Map) -> Vec<mapping::PlanProblem> {
+async fn check_secrets(
+    deployment: &Deployment,
+    map: &definition::Map,
+) -> Vec<mapping::PlanProblem> {
     let mut wanted: Vec<(String, &str)> = Vec::new();
     for name in [&map.from.connection, &map.to.connection] {
-        if let Some(connection) = home.definition.connection(name) {
+        if let Some(connection) = deployment.operations.definition.connection(name) {
             let secrets = connection.secrets();
             wanted.extend(
                 secrets
@@ -250,7 +255,7 @@ async fn check_secrets(home: &Home, map: &definition::Map) -> Vec<mapping::PlanP
     }
     let mut problems = Vec::new();
     for (at, name) in wanted {
-        if let Err(error) = home.functions.intake.secrets.get(name).await {
+        if let Err(error) = deployment.secrets.get(name).await {
             problems.push(mapping::PlanProblem::error(
                 "missing-secret",
                 &at,

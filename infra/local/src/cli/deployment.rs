@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use operations::Operations;
-use ports::Clock;
+use ports::{Clock, Secrets};
+use systems::DefinedPlans;
 
 use crate::Home;
 
@@ -12,6 +13,9 @@ use crate::Home;
 pub(crate) struct Deployment {
     pub(crate) operations: Operations,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Its maps, held against their systems.
+    pub(super) plans: Arc<DefinedPlans>,
+    pub(super) secrets: Arc<dyn Secrets>,
     /// Its functions, where a command may have to run them itself.
     pub(super) home: Option<Home>,
 }
@@ -21,6 +25,8 @@ impl From<Home> for Deployment {
         Self {
             operations: home.operations.clone(),
             clock: Arc::clone(&home.clock),
+            plans: Arc::clone(&home.plans),
+            secrets: Arc::clone(&home.functions.intake.secrets),
             home: Some(home),
         }
     }
@@ -33,9 +39,9 @@ pub(super) mod stack {
     use ::definition::Definition;
     use aws::Stack;
     use ports::Systems;
-    use systems::{DefinedPlans, DefinedSystems, Surroundings};
+    use systems::{DefinedSystems, Surroundings};
 
-    use super::{Arc, Deployment, Operations};
+    use super::{Arc, DefinedPlans, Deployment, Operations};
     use crate::cli::CliError;
 
     impl Deployment {
@@ -56,15 +62,15 @@ pub(super) mod stack {
             };
             let systems: Arc<dyn Systems> =
                 Arc::new(DefinedSystems::new(Arc::clone(&definition), around));
-            let plans = DefinedPlans::new(
+            let plans = Arc::new(DefinedPlans::new(
                 Arc::clone(&definition),
                 Arc::clone(&systems),
                 stack.checkpoints(),
-            );
+            ));
             let outbox = stack.outbox(&definition);
             let operations = Operations {
                 definition,
-                plans: Arc::new(plans),
+                plans: Arc::clone(&plans) as _,
                 systems,
                 outbox,
                 parking: stack.parking(),
@@ -79,6 +85,8 @@ pub(super) mod stack {
             Ok(Self {
                 operations,
                 clock: stack.clock(),
+                plans,
+                secrets: stack.secrets(),
                 home: None,
             })
         }

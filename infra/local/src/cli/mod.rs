@@ -232,7 +232,6 @@ async fn run(cli: Cli) -> Result<(), CliError> {
     };
     match &cli.command {
         Command::Up(_) => context.only_here("up")?,
-        Command::Check(_) => context.only_here("check")?,
         Command::Demo(_) => context.only_here("demo")?,
         _ => {}
     }
