@@ -19,10 +19,11 @@ pub const NEEDS: Needs = Needs {
     alerts: true,
 };
 
-/// The longest that a call of another system may take in a function of a minute, whatever its
-/// `limits.timeout`: what does not answer has to be found out while there is time to say so.
-pub const LONGEST_CALL: Duration = Duration::from_secs(20);
+/// The longest that an attempt of a call may take in a function of a minute, whatever the
+/// `limits.timeout` of the connection: three attempts at reading a record, or ten calls of an
+/// endpoint that does not answer, have to be over while there is time to say so.
+pub const LONGEST_CALL: Duration = Duration::from_secs(15);
 
-/// How long after its deadline a function of a minute waits for what it has begun. That is 15
-/// seconds before its end, so 6 are left for reporting.
+/// How long after its deadline a function of a minute waits for what it has begun. The deadline is
+/// 15 seconds before its end, so 6 are left for giving back what was not done.
 pub const GRACE: Duration = Duration::from_secs(9);

@@ -144,7 +144,8 @@ impl Apply {
             Stop::Wait(wait) => self.put_off(&map, lane, items, wait).await,
             Stop::Down(wait) => self.set_aside(&map, lane, items, wait, invocation).await,
             Stop::Broken(reason) => self.break_map(&map, lane, items, reason).await,
-            Stop::Late => self.give_back(lane, items).await,
+            Stop::Late => self.give_back(&map, lane, items).await,
+            Stop::Slow => self.put_off_slow(&map, lane, items).await,
             Stop::Store(error) => {
                 tracing::warn!(map.name = %map, "packs of map `{map}` come back: {error}");
                 items.into_iter().map(|item| item.id).collect()
@@ -297,10 +298,9 @@ impl Apply {
         items: &[Item],
     ) -> Result<Vec<Verdict>, Stop> {
         let mut batch = Batch::new(work, items.iter().map(|item| &item.pack));
-        let clock = self.clock.as_ref();
         let written = self.write_batch(work, &mut batch);
-        let written = work.invocation.wait_for(clock, work.connection, written);
-        match written.await.flatten() {
+        let written = work.invocation.wait_for(self.clock.as_ref(), written);
+        match written.await? {
             Ok(asked) => {
                 if asked {
                     self.breakers.worked(work.connection).await?;

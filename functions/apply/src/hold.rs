@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream};
 use model::{ConnectionName, Lane, MAX_RECEIVES, MapEvent, MapName, encode_pack};
 use ports::Outgoing;
 use runtime::Arrival;
@@ -22,6 +23,14 @@ use crate::{
 const PARK_AFTER: u32 = MAX_RECEIVES / 2;
 /// How long what is suspicious waits when time was up before its turn.
 const SOON: Duration = Duration::from_secs(1);
+/// How long what was not done in time waits: longer than anything that was begun for it is claimed
+/// by the one who gave it up.
+const SLOW: Duration = Duration::from_secs(75);
+/// Messages put off side by side.
+const AT_ONCE: usize = 32;
+/// Calls side by side that send packs anew, and packs of each: as many as one call of SQS takes.
+const CALLS: usize = 8;
+const MESSAGES_PER_CALL: usize = 10;
 /// The longest that a queue lets a message wait.
 const LONGEST_WAIT: Duration = Duration::from_hours(12);
 
@@ -95,15 +104,33 @@ impl Apply {
         if !old.is_empty() && self.park(map, lane, &old).await.is_err() {
             failed.extend(old.into_iter().map(|item| item.id));
         }
-        for item in young {
-            self.defer(lane, &item.id, &item.receipt, wait).await;
-            failed.push(item.id);
-        }
+        let put_off = |item| self.defer(lane, item, wait);
+        let put_off = stream::iter(&young).for_each_concurrent(AT_ONCE, put_off);
+        put_off.await;
+        failed.extend(young.into_iter().map(|item| item.id));
         failed
     }
 
+    /// The same for what was not done in time. When it has come back often enough, it is done part
+    /// by part.
+    pub(crate) async fn put_off_slow(
+        &self,
+        map: &MapName,
+        lane: Lane,
+        items: Vec<Item>,
+    ) -> Vec<String> {
+        let count = items.len();
+        tracing::warn!(map.name = %map, pack.count = count, "{count} packs of map `{map}` were not done in time; they come back");
+        self.put_off(map, lane, items, SLOW).await
+    }
+
     /// Lets a message come back after a while.
-    async fn defer(&self, lane: Lane, id: &str, receipt: &str, wait: Duration) {
+    async fn defer(&self, lane: Lane, item: &Item, wait: Duration) {
+        self.defer_message(lane, &item.id, &item.receipt, wait)
+            .await;
+    }
+
+    async fn defer_message(&self, lane: Lane, id: &str, receipt: &str, wait: Duration) {
         let wait = wait.min(LONGEST_WAIT);
         let deferred = self.outbox.queue().defer(lane.queue(), receipt, wait).await;
         if let Err(error) = deferred {
@@ -114,20 +141,37 @@ impl Apply {
     /// Sends packs anew that nobody has begun with. As messages that come back they would be
     /// counted as tried, and in the end be taken for what breaks the worker. What is taken for
     /// that already stays so.
-    pub(crate) async fn give_back(&self, lane: Lane, items: Vec<Item>) -> Vec<String> {
-        let mut failed = Vec::new();
-        for item in items {
-            if item.receives >= SUSPICIOUS {
-                self.defer(lane, &item.id, &item.receipt, SOON).await;
-                failed.push(item.id);
-                continue;
-            }
-            let pack = encode_pack(item.pack.head, &item.pack.changes);
-            if let Err(error) = self.outbox.send_packs(lane, vec![pack]).await {
-                tracing::debug!(message.id = %item.id, "message {} comes back as it is: {error}", item.id);
-                failed.push(item.id);
-            }
+    pub(crate) async fn give_back(
+        &self,
+        map: &MapName,
+        lane: Lane,
+        items: Vec<Item>,
+    ) -> Vec<String> {
+        let suspicious = |item: &Item| item.receives >= SUSPICIOUS;
+        let (suspicious, mut items): (Vec<Item>, Vec<Item>) =
+            items.into_iter().partition(suspicious);
+        let mut failed = self.put_off(map, lane, suspicious, SOON).await;
+        let mut calls = Vec::new();
+        while !items.is_empty() {
+            let rest = items.split_off(items.len().min(MESSAGES_PER_CALL));
+            calls.push(std::mem::replace(&mut items, rest));
         }
+        let send = |items: Vec<Item>| async move {
+            let ids = items.iter().map(|item| item.id.clone()).collect::<Vec<_>>();
+            let packs = items.into_iter();
+            let packs = packs.map(|item| encode_pack(item.pack.head, &item.pack.changes));
+            let sent = self.outbox.send_packs(lane, packs.collect()).await;
+            sent.map_or_else(
+                |error| {
+                    let count = ids.len();
+                    tracing::debug!(map.name = %map, "{count} messages come back as they are: {error}");
+                    ids
+                },
+                |()| Vec::new(),
+            )
+        };
+        let left = stream::iter(calls).map(send).buffer_unordered(CALLS);
+        failed.extend(left.collect::<Vec<_>>().await.into_iter().flatten());
         failed
     }
 
@@ -142,7 +186,7 @@ impl Apply {
             let id = message.message_id.unwrap_or_default();
             if suspicious {
                 let receipt = message.receipt_handle.unwrap_or_default();
-                self.defer(lane, &id, &receipt, SOON).await;
+                self.defer_message(lane, &id, &receipt, SOON).await;
                 failed.push(id);
                 continue;
             }

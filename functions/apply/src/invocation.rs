@@ -7,17 +7,16 @@ use std::{
 
 use futures_util::future::{self, Either};
 use jiff::Timestamp;
-use model::ConnectionName;
-use ports::{Clock, TargetError};
+use ports::Clock;
 
-use crate::hold::Probes;
+use crate::{hold::Probes, stop::Stop};
 
 /// One invocation.
 #[derive(Debug)]
 pub(crate) struct Invocation {
     /// From then on nothing more is begun with.
-    pub(crate) deadline: Timestamp,
-    /// From then on nothing is waited for: what a target has not done by then it did not do.
+    deadline: Timestamp,
+    /// From then on nothing is waited for.
     end: Option<Timestamp>,
     /// Whether anything was begun with.
     begun: AtomicBool,
@@ -43,15 +42,14 @@ impl Invocation {
         self.begun.store(true, Ordering::Relaxed);
     }
 
-    /// What a system answers, if it does while there is time to say what became of it. A worker
-    /// that is ended while it waits tells nobody that the system is down, and its packs seem to be
-    /// what it died of.
+    /// What comes of some work, if it ends while there is time to say so. A worker that is ended in
+    /// the middle of it says nothing, and its packs seem to be what it died of. Who was slow, the
+    /// target, the source or nobody, is not known: calls that are not answered end before.
     pub(crate) async fn wait_for<T>(
         &self,
         clock: &dyn Clock,
-        connection: &ConnectionName,
         answer: impl Future<Output = T>,
-    ) -> Result<T, TargetError> {
+    ) -> Result<T, Stop> {
         let Some(end) = self.end else {
             return Ok(answer.await);
         };
@@ -59,12 +57,7 @@ impl Invocation {
         let answer = std::pin::pin!(answer);
         match future::select(answer, clock.sleep(left)).await {
             Either::Left((answer, _)) => Ok(answer),
-            Either::Right(_) => Err(TargetError::Unavailable {
-                what: format!(
-                    "`{connection}`, or what is read to write to it, did not answer before the time of the function was up"
-                ),
-                retry_after: None,
-            }),
+            Either::Right(_) => Err(Stop::Slow),
         }
     }
 }

@@ -33,8 +33,10 @@ pub(crate) enum Stop {
     Down(Duration),
     /// Only a person can help: the map is broken and its packs are parked.
     Broken(String),
-    /// Time is up.
+    /// Time is up, and nothing was begun with.
     Late,
+    /// Time was up in the middle.
+    Slow,
     /// One of Syncline's own stores did not work.
     Store(StoreError),
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Stop {
             }
             Self::Broken(reason) => f.write_str(reason),
             Self::Late => f.write_str("time is up"),
+            Self::Slow => f.write_str("it was not done in time"),
             Self::Store(error) => error.fmt(f),
         }
     }
@@ -94,8 +97,7 @@ impl Apply {
         tally: &Mutex<Tally>,
     ) -> Result<Arc<Plan>, Stop> {
         let plan = self.plans.plan(map);
-        let plan = invocation.wait_for(self.clock.as_ref(), connection, plan);
-        match plan.await.map_err(PlansError::Target).flatten() {
+        match invocation.wait_for(self.clock.as_ref(), plan).await? {
             Ok(plan) => Ok(plan),
             Err(PlansError::Target(error)) if error.passes() => {
                 Err(self.left_alone(map, connection, &error, tally).await)

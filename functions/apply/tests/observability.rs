@@ -360,24 +360,23 @@ async fn a_target_that_is_down_opens_its_breaker_and_the_line_says_so() {
 }
 
 #[tokio::test]
-async fn a_target_that_does_not_answer_is_down_before_the_worker_is_ended() {
+async fn what_is_not_done_in_time_comes_back_before_the_worker_is_ended() {
     let mut stage = Stage::new().await;
     stage.apply.grace = Some(Duration::from_secs(9));
-    let pack = stage.pack(&["silent-1"], Origin::Webhook, None).await;
-    let other = stage.pack(&["applied-1"], Origin::Webhook, None).await;
-    let began = stage.clock.now();
-    for times in 1..=3 {
-        assert_eq!(stage.apply("live", vec![pack.clone()]).await, ["m0"]);
+    let silent = stage.pack(&["silent-1"], Origin::Webhook, None).await;
+    for _ in 0..4 {
+        let began = stage.clock.now();
+        assert_eq!(stage.apply("live", vec![silent.clone()]).await, ["m0"]);
         let took = stage.clock.now().duration_since(began).as_secs();
-        assert!((54..60).contains(&(took / times)), "{took} s");
+        assert!((54..55).contains(&took), "{took} s");
     }
-    // By now nobody asks it any more.
-    let before = stage.clock.now();
-    assert_eq!(stage.apply("live", vec![other]).await, ["m0"]);
-    assert_eq!(stage.clock.now(), before);
+    // Nobody knows who was slow, so others still try.
+    stage.clock.advance(Duration::from_secs(10));
+    let other = stage.pack(&["applied-1"], Origin::Webhook, None).await;
+    assert!(stage.apply("live", vec![other]).await.is_empty());
     let lines = stage.lines();
-    assert_eq!(lines[2]["breaker_open"], 1, "{lines:?}");
     assert!(lines.iter().all(|line| line["failed"].is_null()));
+    assert_eq!(lines.last().unwrap()["applied"], 1);
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ async fn workers_whose_clocks_differ_fill_no_second_twice() {
     let workers = [of(&right), of(&wrong)];
     let connection = ConnectionName::new("crm").unwrap();
     let rate = Rate { per_second: 10.0 };
-    for behind in [Duration::from_secs(2), Duration::from_hours(1)] {
+    for behind in [Duration::from_millis(300), Duration::from_secs(2)] {
         let began = right.now();
         let mut calls = 0;
         while right.now() < began + Duration::from_mins(1) {

@@ -36,8 +36,9 @@ use super::{
 
 /// One attempt of a call, with all that is sent and received.
 const ATTEMPT: Duration = Duration::from_secs(10);
-/// A call with all its attempts. What is sent and received can be many megabytes.
-const CALL: Duration = Duration::from_secs(25);
+/// A call with all its attempts. One that begins at the deadline of the shortest function that
+/// reads blobs, apply, is over before its end.
+const CALL: Duration = Duration::from_secs(12);
 
 /// Calls of a bucket.
 pub(super) type Calls = Operation<Call, Answer, ErrorMetadata>;

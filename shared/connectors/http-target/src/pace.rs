@@ -10,7 +10,7 @@ const MOST: usize = 100;
 /// How long a step should take where calls are slow.
 const STEP: Duration = Duration::from_secs(10);
 
-/// How long calls have taken of late.
+/// How long calls have taken of late, with what they waited for before.
 #[derive(Debug, Default)]
 pub(crate) struct Pace(AtomicU64);
 

@@ -39,6 +39,7 @@ impl HttpTarget {
         if claims.is_over() || writing.health().stopped() {
             return later(&group.jobs);
         }
+        let began = Instant::now();
         // The turn comes first: a claim does not last while calls are rationed.
         let what = format!("writing rows of map `{}`", self.map);
         let turn = match self.client.turn(writing.batch.lane, &what).await {
@@ -52,7 +53,9 @@ impl HttpTarget {
         match self.claim(claims, group.jobs).await {
             Ok(rows) => {
                 let errands = (writing, claims, group.kind);
-                self.send_claimed(errands, rows, turn).await
+                let fates = self.send_claimed(errands, rows, turn).await;
+                self.pace.note(began.elapsed());
+                fates
             }
             Err(error) => {
                 // Some of them may be claimed.
@@ -112,10 +115,7 @@ impl HttpTarget {
             fixed: shape.fixed,
             records: jobs.len(),
         };
-        let began = Instant::now();
-        let asked_for = tokio::time::timeout(self.limit, self.client.exchange(&call, turn)).await;
-        self.pace.note(began.elapsed());
-        match asked_for {
+        match tokio::time::timeout(self.limit, self.client.exchange(&call, turn)).await {
             Ok(Ok(answer)) => of_answer(&answer, asked, self.client.now()),
             Ok(Err(error)) => Verdicts::All(of_silence(error)),
             Err(_) => Verdicts::All(of_delay(&self.client.describe(&call), self.limit)),
