@@ -33,6 +33,8 @@ pub(crate) struct Switch {
     slow: Mutex<Option<(Arc<ManualClock>, Duration)>>,
     stuck: AtomicBool,
     reached: Notify,
+    written: Notify,
+    waits_for: Mutex<Option<Arc<Switch>>>,
 }
 
 impl Switch {
@@ -70,6 +72,12 @@ impl Switch {
         self.reached.notified().await;
     }
 
+    /// Lets the next call wait until something was written to another system. The clock of a test
+    /// may be past a deadline before that one had its turn.
+    pub(crate) fn let_pass(&self, other: &Arc<Self>) {
+        *self.waits_for.lock().expect("a lock") = Some(Arc::clone(other));
+    }
+
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
@@ -86,8 +94,12 @@ impl Switch {
         self.largest.fetch_max(texts.sum(), Ordering::SeqCst);
     }
 
-    fn call(&self) -> Result<(), TargetError> {
+    async fn call(&self) -> Result<(), TargetError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        let waits_for = self.waits_for.lock().expect("a lock").take();
+        if let Some(other) = waits_for {
+            other.written.notified().await;
+        }
         if let Some((clock, time)) = &*self.slow.lock().expect("a lock") {
             clock.advance(*time);
         }
@@ -202,12 +214,12 @@ struct Switched {
 #[async_trait]
 impl Target for Switched {
     async fn describe(&self, table: &str) -> Result<Option<TableSchema>, TargetError> {
-        self.switch.call()?;
+        self.switch.call().await?;
         self.target.describe(table).await
     }
 
     async fn prepare(&self, table: &TableSpec) -> Result<(), TargetError> {
-        self.switch.call()?;
+        self.switch.call().await?;
         self.target.prepare(table).await
     }
 
@@ -216,12 +228,12 @@ impl Target for Switched {
         table: &TableSpec,
         generation: u32,
     ) -> Result<LoadMode, TargetError> {
-        self.switch.call()?;
+        self.switch.call().await?;
         self.target.begin_load(table, generation).await
     }
 
     async fn end_bulk(&self, table: &TableSpec, generation: u32) -> Result<LoadEnd, TargetError> {
-        self.switch.call()?;
+        self.switch.call().await?;
         if self.switch.stuck.swap(false, Ordering::SeqCst) {
             self.switch.reached.notify_one();
             std::future::pending::<()>().await;
@@ -236,12 +248,12 @@ impl Target for Switched {
         after: Option<&[Value<'static>]>,
         limit: usize,
     ) -> Result<Sweep, TargetError> {
-        self.switch.call()?;
+        self.switch.call().await?;
         self.target.missing(table, generation, after, limit).await
     }
 
     async fn end_load(&self, table: &TableSpec, generation: u32) -> Result<(), TargetError> {
-        self.switch.call()?;
+        self.switch.call().await?;
         self.target.end_load(table, generation).await
     }
 
@@ -258,9 +270,11 @@ impl Target for Switched {
         table: &TableSpec,
         batch: &WriteBatch<'_>,
     ) -> Result<Vec<RowOutcome>, TargetError> {
-        self.switch.call()?;
+        self.switch.call().await?;
         self.switch.weigh(&batch.rows);
-        self.target.write(table, batch).await
+        let written = self.target.write(table, batch).await;
+        self.switch.written.notify_one();
+        written
     }
 
     async fn look(
@@ -268,12 +282,12 @@ impl Target for Switched {
         table: &TableSpec,
         keys: &Rows<'_>,
     ) -> Result<Vec<TargetRow>, TargetError> {
-        self.switch.call()?;
+        self.switch.call().await?;
         self.target.look(table, keys).await
     }
 
     async fn show(&self, table: &TableSpec, key: &Rows<'_>) -> Result<Option<String>, TargetError> {
-        self.switch.call()?;
+        self.switch.call().await?;
         self.target.show(table, key).await
     }
 }
