@@ -2,22 +2,20 @@
 //! there, ends it with its name; and the connections that its first event would wait for are made
 //! while AWS still gives it a whole processor.
 
-use std::{collections::BTreeSet, fmt, future::Future, time::Duration};
+mod secrets;
+
+use std::{fmt, future::Future, time::Duration};
 
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
-use definition::{Connection, Definition, Map};
-use model::{ConnectionName, QueueName};
-use runtime::{Needs, SecretsOf};
+use definition::Definition;
+use model::QueueName;
+use runtime::Needs;
 
 use crate::{Stack, StackError, said::said};
 
 /// How long a service has for its answers. One that needs longer may be well again when it is
 /// used; AWS ends a function that has not begun after ten seconds.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The most secrets that are looked at. Each is a call, and whoever needs a hundred secrets does not
-/// need all of them for the first event.
-const SECRETS: usize = 8;
-
 /// What the services say of what is not there or not allowed. That which passes by itself is not
 /// among it: it is not worth a start that fails.
 const FINAL: [&str; 18] = [
@@ -119,13 +117,14 @@ struct Looked {
 impl Stack {
     /// Looks at what a function with these needs uses, all services side by side, by calls that
     /// change nothing and take no permission that it does not have anyway. What may not be used
-    /// or is not there is an error; of a service that does not answer, and of secrets that cannot
-    /// be had, the log tells: other maps may do without them, and they may be there when they
-    /// are used.
+    /// or is not there is an error; of a service that does not answer the log tells, for it may
+    /// answer when it is used. So it does of secrets that cannot be had, as long as there is a
+    /// map that can do without them.
     pub async fn ready(&self, needs: &Needs, definition: &Definition) -> Result<(), StackError> {
         let mut unusable = Vec::new();
         // The calls of four services at once are larger than what a stack should hold.
-        for looked in Box::pin(self.look_at_all(needs, definition)).await {
+        let (looked_at, secrets) = Box::pin(self.look_at_all(needs, definition)).await;
+        for looked in looked_at {
             let Looked {
                 part,
                 permission,
@@ -146,20 +145,25 @@ impl Stack {
             }
         }
         if unusable.is_empty() {
-            Ok(())
+            secrets
         } else {
             Err(StackError::Unusable(unusable))
         }
     }
 
-    async fn look_at_all(&self, needs: &Needs, definition: &Definition) -> Vec<Looked> {
-        let (queues, tables, bucket, ()) = tokio::join!(
+    async fn look_at_all(
+        &self,
+        needs: &Needs,
+        definition: &Definition,
+    ) -> (Vec<Looked>, Result<(), StackError>) {
+        let (queues, tables, bucket, secrets) = tokio::join!(
             in_time("SQS", self.look_at_queues(needs)),
             in_time("DynamoDB", self.look_at_tables(needs)),
             in_time("S3", self.look_at_bucket(needs)),
-            self.look_at_secrets(needs, definition),
+            self.look_at_secrets(needs.secrets, definition),
         );
-        [queues, tables, bucket].into_iter().flatten().collect()
+        let looked = [queues, tables, bucket].into_iter().flatten().collect();
+        (looked, secrets)
     }
 
     /// One after the other: side by side each would have a connection of its own.
@@ -212,26 +216,6 @@ impl Stack {
             found: self.blobs.may_write().await,
         }]
     }
-
-    /// The first of them. They are kept for a while, and the first event finds them.
-    async fn look_at_secrets(&self, needs: &Needs, definition: &Definition) {
-        let mut left = secrets(needs.secrets, definition).into_iter().take(SECRETS);
-        let looked = async {
-            for name in left.by_ref() {
-                if let Err(error) = self.secrets().get(name).await {
-                    tracing::error!(
-                        secret.name = name,
-                        "a secret that syncline.yaml names cannot be had: {error}"
-                    );
-                }
-            }
-        };
-        if tokio::time::timeout(PATIENCE, looked).await.is_err() {
-            tracing::warn!(
-                "Secrets Manager does not answer yet; it is asked again when it is used"
-            );
-        }
-    }
 }
 
 /// Nothing, when a service takes too long.
@@ -241,29 +225,4 @@ async fn in_time(service: &str, looking: impl Future<Output = Vec<Looked>>) -> V
     }
     tracing::warn!("{service} does not answer yet; it is asked again when it is used");
     Vec::new()
-}
-
-/// The secrets that are read, each once.
-fn secrets(of: SecretsOf, definition: &Definition) -> BTreeSet<&str> {
-    let maps = definition.maps.values();
-    let connections = |names: BTreeSet<&ConnectionName>| {
-        let known = names.into_iter();
-        let known = known.filter_map(|name| definition.connection(name));
-        let all = known.flat_map(Connection::secrets);
-        all.map(|(_, name)| name).collect()
-    };
-    match of {
-        SecretsOf::Nobody => BTreeSet::new(),
-        SecretsOf::Webhooks => {
-            let webhooks = maps.filter_map(|map| map.webhook.as_ref());
-            let all = webhooks.flat_map(|webhook| &webhook.secrets);
-            all.map(String::as_str).collect()
-        }
-        SecretsOf::Sources => connections(maps.map(|map| &map.from.connection).collect()),
-        SecretsOf::Connections => connections(maps.flat_map(both).collect()),
-    }
-}
-
-fn both(map: &Map) -> [&ConnectionName; 2] {
-    [&map.from.connection, &map.to.connection]
 }

@@ -13,7 +13,7 @@ use aws_sdk_secretsmanager::{
 use jiff::Timestamp;
 use ports::{Clock, Secret, SecretError, Secrets};
 
-use crate::said::said;
+use crate::{ready::Found, said::said};
 
 /// How long a secret is kept: a rotated one works within this time. Half of what the port allows,
 /// for a caller may hold on to it for a while.
@@ -44,6 +44,8 @@ struct Known {
 #[derive(Debug, Clone)]
 enum Trouble {
     NotFound,
+    /// It is not given to this reader, or is of no use.
+    Refused(String),
     Unavailable(String),
 }
 
@@ -67,7 +69,7 @@ impl SecretsManager {
             if service.is_some_and(GetSecretValueError::is_resource_not_found_exception) {
                 Trouble::NotFound
             } else if error.code() == Some("AccessDeniedException") {
-                Trouble::Unavailable(format!(
+                Trouble::Refused(format!(
                     "this needs the permission secretsmanager:GetSecretValue on `{id}`, and \
                      kms:Decrypt on its key if that is not the account's own: {said}"
                 ))
@@ -78,14 +80,14 @@ impl SecretsManager {
         match value.secret_string {
             // A file given to the command line usually ends with a line break.
             Some(text) => Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())),
-            None => Err(Trouble::Unavailable(format!(
+            None => Err(Trouble::Refused(format!(
                 "the value of `{id}` is binary and has to be text: set it with --secret-string"
             ))),
         }
     }
 
     /// A secret that was read within `life`, or is read now.
-    async fn known(&self, name: &str, life: Duration) -> Result<Secret, SecretError> {
+    async fn known(&self, name: &str, life: Duration) -> Result<Secret, Trouble> {
         let slot = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(known.entry(name.to_owned()).or_default())
@@ -99,8 +101,7 @@ impl SecretsManager {
                 Err(_) => wanted <= known.asked,
             };
             if fresh {
-                let answer = known.answer.clone();
-                return answer.map_err(|trouble| self.error(name, trouble));
+                return known.answer.clone();
             }
         }
         let asked = self.clock.now();
@@ -109,7 +110,22 @@ impl SecretsManager {
             asked,
             answer: answer.clone(),
         });
-        answer.map_err(|trouble| self.error(name, trouble))
+        answer
+    }
+
+    /// Reads a secret ahead of its use, and tells one that nobody will get until a person does
+    /// something from one that may come.
+    pub(crate) async fn look(&self, name: &str) -> Found {
+        let Err(trouble) = self.known(name, FRESH).await else {
+            return Found::Ready;
+        };
+        let passes = matches!(trouble, Trouble::Unavailable(_));
+        let why = self.error(name, trouble).to_string();
+        if passes {
+            Found::Unanswered(why)
+        } else {
+            Found::Unusable(why)
+        }
     }
 
     fn error(&self, name: &str, trouble: Trouble) -> SecretError {
@@ -123,7 +139,7 @@ impl SecretsManager {
                 ),
                 name,
             },
-            Trouble::Unavailable(text) => SecretError::Unavailable {
+            Trouble::Refused(text) | Trouble::Unavailable(text) => SecretError::Unavailable {
                 name,
                 source: text.into(),
             },
@@ -134,11 +150,13 @@ impl SecretsManager {
 #[async_trait]
 impl Secrets for SecretsManager {
     async fn get(&self, name: &str) -> Result<Secret, SecretError> {
-        self.known(name, FRESH).await
+        let known = self.known(name, FRESH).await;
+        known.map_err(|trouble| self.error(name, trouble))
     }
 
     async fn within(&self, name: &str, age: Duration) -> Result<Secret, SecretError> {
-        self.known(name, age).await
+        let known = self.known(name, age).await;
+        known.map_err(|trouble| self.error(name, trouble))
     }
 }
 

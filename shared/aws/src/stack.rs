@@ -66,6 +66,9 @@ pub enum StackError {
         listed(.0)
     )]
     Unusable(Vec<Unusable>),
+    /// None of the maps that the function works for has the secrets it needs.
+    #[error("no map can work without its secrets: {}", .0.join("; "))]
+    NoSecrets(Vec<String>),
 }
 
 fn listed(parts: &[Unusable]) -> String {
@@ -84,7 +87,7 @@ pub struct Stack {
     pub(crate) blobs: Arc<S3Blobs>,
     pub(crate) failures: Arc<DynamoFailures>,
     // Concrete, so that a function is not linked with what it never asks for.
-    secrets: Arc<SecretsManager>,
+    pub(crate) secrets: Arc<SecretsManager>,
     alerts: Arc<SnsAlerts>,
     metrics: Metrics,
     traces: Traces,

@@ -48,6 +48,15 @@ maps:
     webhook: { scheme: standard, secret: secret://crm-hook }
 ";
 
+/// The same map, and one that has no secret but in its target.
+const WITH_ANOTHER: &str = "
+  orders:
+    from: { stream: shop.orders, key: Id }
+    to: { stream: warehouse.public.orders, key: id }
+    fields: { id: Id }
+    webhook: { scheme: standard, secret: [secret://old-hook, secret://crm-hook] }
+";
+
 /// Refuses what is asked of one service, and remembers what is asked of all.
 #[derive(Debug, Default)]
 struct Refusing {
@@ -317,37 +326,93 @@ async fn what_passes_is_only_told() {
     }
 }
 
-/// One bad secret must not stop the maps that do not have it.
+impl Deployed {
+    async fn delete_secret(&self, name: &str) {
+        let name = format!("{}/{name}", self.environment.stack);
+        let delete = self.clients.secrets.delete_secret().secret_id(&name);
+        let delete = delete.force_delete_without_recovery(true);
+        delete.send().await.unwrap();
+    }
+}
+
 #[tokio::test]
-async fn secrets_that_cannot_be_had_are_told_and_stop_nothing() {
+async fn a_function_whose_maps_all_lack_their_secrets_does_not_begin() {
     let deployed = deployed().await;
-    let secrets = &deployed.clients.secrets;
-    let gone = format!("{}/crm-token", deployed.environment.stack);
-    let delete = secrets.delete_secret().secret_id(&gone);
-    delete
-        .force_delete_without_recovery(true)
-        .send()
-        .await
-        .unwrap();
-    let cases: [(_, &[&str]); 4] = [
-        (SecretsOf::Connections, &["crm-token"]),
-        (SecretsOf::Sources, &["crm-token"]),
-        (SecretsOf::Webhooks, &[]),
-        (SecretsOf::Nobody, &[]),
-    ];
-    for (secrets, missing) in cases {
-        let needs = Needs { secrets, ..ALL };
-        let (error, logged) = deployed.look(&needs).await;
-        let errors = logged.matches("ERROR").count();
-        assert_eq!((error, errors), (None, missing.len()), "{logged}");
-        assert!(missing.iter().all(|name| logged.contains(name)), "{logged}");
+    deployed.delete_secret("crm-token").await;
+    for (secrets, ends) in [
+        (SecretsOf::Connections, true),
+        (SecretsOf::Sources, true),
+        (SecretsOf::Webhooks, false),
+        (SecretsOf::Nobody, false),
+    ] {
+        let (error, logged) = deployed.look(&Needs { secrets, ..ALL }).await;
+        assert_eq!((error.is_some(), logged), (ends, String::new()));
+        let error = error.unwrap_or_default();
+        assert!(!ends || error.contains("`crm-token` is not set"), "{error}");
+        assert!(
+            !ends || error.contains("create-secret"),
+            "it says what to do: {error}"
+        );
+        assert!(error.lines().count() <= 1, "{error}");
     }
     deployed.refuse("secretsmanager", "AccessDeniedException");
     let (error, logged) = deployed.look(&ALL).await;
+    let error = error.expect("no map can work");
+    let named = [
+        "`crm-token`",
+        "`warehouse`",
+        "secretsmanager:GetSecretValue",
+    ];
+    assert!(named.iter().all(|name| error.contains(name)), "{error}");
+    assert_eq!((error.lines().count(), logged), (1, String::new()));
+    // What passes by itself is no reason.
+    deployed.refuse("secretsmanager", "InternalServiceError");
+    let (error, logged) = deployed.look(&ALL).await;
     assert_eq!(
-        (error, logged.matches("ERROR").count()),
+        (error, logged.matches("WARN").count()),
         (None, 2),
         "{logged}"
     );
-    assert!(logged.contains("secretsmanager:GetSecretValue"), "{logged}");
+}
+
+/// One bad secret must not stop the maps that do not have it.
+#[tokio::test]
+async fn a_secret_that_one_map_lacks_is_told_and_stops_no_other() {
+    let mut deployed = deployed().await;
+    let more = "  shop: { kind: odata, url: https://shop.example.com }\nmaps:";
+    let text = DEFINITION.replace("maps:", more) + WITH_ANOTHER.trim_start_matches('\n');
+    let reading = Definition::read(&text);
+    let problems = reading.problems;
+    deployed.definition = reading
+        .definition
+        .unwrap_or_else(|| panic!("{problems:#?}"));
+    deployed.delete_secret("crm-token").await;
+    for (secrets, missing) in [
+        (SecretsOf::Connections, "`crm-token` is not set"),
+        (SecretsOf::Sources, "`crm-token` is not set"),
+        // The other one of a rotation is there.
+        (SecretsOf::Webhooks, "`old-hook` is not set"),
+    ] {
+        let (error, logged) = deployed.look(&Needs { secrets, ..ALL }).await;
+        assert_eq!(
+            (error, logged.matches("ERROR").count()),
+            (None, 1),
+            "{logged}"
+        );
+        assert!(logged.contains(missing), "{logged}");
+    }
+    deployed.delete_secret("crm-hook").await;
+    let needs = Needs {
+        secrets: SecretsOf::Webhooks,
+        ..ALL
+    };
+    let error = deployed
+        .look(&needs)
+        .await
+        .0
+        .expect("no webhook can be verified");
+    assert!(
+        error.contains("`crm-hook`") && error.contains("`old-hook`"),
+        "{error}"
+    );
 }
