@@ -30,6 +30,8 @@ from botocore.exceptions import ClientError
 TEMPLATE = pathlib.Path(__file__).parents[2] / "infra/aws/template.yaml"
 CODE = re.compile(r"CodeUri: build/([a-z-]+)/")
 BATCHES = re.compile(r"sqs:(SendMessage|ChangeMessageVisibility)\b")
+# An action that is not in a list.
+SINGLE = re.compile(r"Action: (sqs:\w+)$", re.MULTILINE)
 # The first of the variables that all functions have.
 FIRST_VARIABLE = re.compile(r"^        SYNCLINE_STACK: ", re.MULTILINE)
 # A resource with all its lines, the empty ones behind it included.
@@ -46,6 +48,7 @@ def arguments():
     parser.add_argument("--secret", action="append", default=[], metavar="NAME=TEXT", help="a secret of the stack")
     parser.add_argument("--visibility", type=int, help="seconds after which messages of killed workers come back")
     parser.add_argument("--variable", action="append", default=[], metavar="NAME=TEXT", help="one more for all functions")
+    parser.add_argument("--user", action="append", default=[], metavar="NAME=OUTPUT", help="a person with the policy of an output")
     parser.add_argument("--delete", action="store_true", help="delete the stack, and what it would keep")
     parser.add_argument("--timeout", type=int, default=300)
     return parser.parse_args()
@@ -66,7 +69,7 @@ class Deployment:
 
         self.formation, self.s3, self.sqs = client("cloudformation"), client("s3"), client("sqs")
         self.dynamodb, self.sts, self.functions = client("dynamodb"), client("sts"), client("lambda")
-        self.secrets = client("secretsmanager")
+        self.secrets, self.iam = client("secretsmanager"), client("iam")
         place = f"{self.sts.get_caller_identity()['Account']}-{args.region}"
         self.artifacts, self.blobs = f"{args.stack}-artifacts-{place}", f"{args.stack}-{place}"
 
@@ -93,8 +96,9 @@ class Deployment:
         template = CODE.sub(packaged, TEMPLATE.read_text())
         if self.args.endpoint:
             template = ALARM.sub(lambda alarm: "" if "\n      Metrics:\n" in alarm[0] else alarm[0], template)
+            template = SINGLE.sub(r"Action: [\1]", template)
             template = BATCHES.sub(r"sqs:\1, sqs:\1Batch", template)
-        more = (pair.split("=", 1) for pair in self.args.variable)
+        more = pairs(self.args.variable)
         lines = "".join(f"        {name}: {json.dumps(text)}\n" for name, text in more)
         template = FIRST_VARIABLE.sub(lambda first: lines + first[0], template)
         return template
@@ -111,7 +115,7 @@ class Deployment:
         # Larger than what CloudFormation takes inline.
         key = self.upload("template", self.package().encode(), ".yaml")
         base = self.args.endpoint or f"https://s3.{self.args.region}.amazonaws.com"
-        given = dict(pair.split("=", 1) for pair in self.args.parameter)
+        given = dict(pairs(self.args.parameter))
         request = {
             "StackName": self.args.stack,
             "TemplateURL": f"{base}/{self.artifacts}/{key}",
@@ -145,9 +149,10 @@ class Deployment:
             self.bound_concurrency()
         if self.args.visibility is not None:
             self.shorten_visibility()
-        for pair in self.args.secret:
-            self.keep_secret(*pair.split("=", 1))
-        print(json.dumps({"Status": stack["StackStatus"], **outputs}, indent=2))
+        for name, text in pairs(self.args.secret):
+            self.keep_secret(name, text)
+        users = {name: self.make_user(name, outputs.get(policy)) for name, policy in pairs(self.args.user)}
+        print(json.dumps({"Status": stack["StackStatus"], "Users": users, **outputs}, indent=2))
 
     def settled(self, wanted):
         """The stack once nothing changes any more; whatever is not `wanted` ends this command."""
@@ -192,6 +197,15 @@ class Deployment:
         except self.secrets.exceptions.ResourceExistsException:
             self.secrets.put_secret_value(SecretId=name, SecretString=text)
 
+    def make_user(self, name, policy):
+        """A person with one policy, or with none; the keys they sign with."""
+        user = f"{self.args.stack}-{name}"
+        self.iam.create_user(UserName=user)
+        if policy:
+            self.iam.attach_user_policy(UserName=user, PolicyArn=policy)
+        key = self.iam.create_access_key(UserName=user)["AccessKey"]
+        return [key["AccessKeyId"], key["SecretAccessKey"]]
+
     def shorten_visibility(self):
         for url in self.sqs.list_queues(QueueNamePrefix=f"{self.args.stack}-").get("QueueUrls", []):
             self.sqs.set_queue_attributes(
@@ -224,6 +238,10 @@ class Deployment:
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchBucket":
                 raise
+
+
+def pairs(options):
+    return [option.split("=", 1) for option in options]
 
 
 def zipped(folder):

@@ -186,6 +186,7 @@ async fn a_pack_that_kills_its_workers_is_bisected() {
         // What a killed worker had comes back soon.
         visibility: 4,
         endpoint: &ready("SYNCLINE_TEST_AWS_ENFORCING"),
+        ..Setting::default()
     };
     let stack = Stack::deploy(project, setting).await;
     let load = stack.run(&["load", "accounts", "--json"]).await;

@@ -23,6 +23,7 @@ mod flows;
 mod full_store;
 mod http_target;
 mod interplay;
+mod operator;
 mod order;
 mod parking;
 mod postgres;

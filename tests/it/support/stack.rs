@@ -1,6 +1,9 @@
 //! A deployment on an emulator of AWS: the real template with the real functions.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use sample_crm::{SampleCrm, Set};
 use serde_json::Value;
@@ -27,6 +30,9 @@ pub(crate) struct Setting<'a> {
     pub(crate) parameters: &'a [(&'a str, &'a str)],
     /// Variables of all functions that the template does not set.
     pub(crate) variables: &'a [(&'a str, &'a str)],
+    /// People by name, each with the output of the template that says what they may do; empty for
+    /// one who may do nothing.
+    pub(crate) users: &'a [(&'a str, &'a str)],
     /// Seconds after which messages of a killed worker come back; 20 if it is 0.
     pub(crate) visibility: u32,
     /// The emulator.
@@ -38,7 +44,10 @@ pub(crate) struct Setting<'a> {
 pub(crate) struct Stack {
     name: String,
     endpoint: String,
+    /// Where webhooks come in.
     hooks: String,
+    /// Keys to sign with, by the names of people.
+    users: HashMap<String, (String, String)>,
     project: Project,
     sender: reqwest::Client,
     /// The functions as they were packaged.
@@ -71,6 +80,7 @@ impl Stack {
             ("--parameter", setting.parameters),
             ("--variable", setting.variables),
             ("--secret", setting.secrets),
+            ("--user", setting.users),
         ];
         for (option, pairs) in given {
             for (name, text) in pairs {
@@ -89,21 +99,32 @@ impl Stack {
             name,
             endpoint: setting.endpoint.to_owned(),
             hooks: hooks.to_owned(),
+            users: serde_json::from_value(outputs["Users"].clone()).expect("their keys"),
             project,
             sender: super::client(),
             _build: build,
         }
     }
 
-    /// Runs a command on this deployment, as a person would.
+    /// Runs a command on this deployment, as whoever may do everything.
     pub(crate) async fn run(&self, args: &[&str]) -> Said {
+        self.run_with_keys(("test", "test"), args).await
+    }
+
+    /// Runs a command as one of its people.
+    pub(crate) async fn run_as(&self, name: &str, args: &[&str]) -> Said {
+        let (key, secret) = &self.users[name];
+        self.run_with_keys((key, secret), args).await
+    }
+
+    async fn run_with_keys(&self, (key, secret): (&str, &str), args: &[&str]) -> Said {
         let mut words = vec!["--stack", self.name.as_str()];
         words.extend(args);
         let env = [
             ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
             ("AWS_REGION", "us-east-1"),
-            ("AWS_ACCESS_KEY_ID", "test"),
-            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_ACCESS_KEY_ID", key),
+            ("AWS_SECRET_ACCESS_KEY", secret),
         ];
         run_with(&self.project, &words, &env).await
     }
@@ -131,15 +152,10 @@ impl Stack {
         let now = ports::Clock::now(&ports::SystemClock).as_second();
         let webhook = Webhook::new(HOOK_SECRET).unwrap();
         let signature = webhook.sign(id, now, event.as_bytes()).unwrap();
-        let host = self
-            .hooks
-            .trim_start_matches("https://")
-            .trim_start_matches("http://");
-        let host = host.split(['/', ':']).next().unwrap_or_default();
         let answer = self
             .sender
             .post(format!("{}/hooks/crm", self.endpoint))
-            .header("host", host)
+            .header("host", self.door())
             .header("content-type", "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", now.to_string())
@@ -150,6 +166,22 @@ impl Stack {
         let status = answer.status().as_u16();
         let said = answer.bytes().await?;
         Ok((status, serde_json::from_slice(&said).unwrap_or_default()))
+    }
+
+    /// The name by which the emulator knows where a request is meant to go.
+    fn door(&self) -> String {
+        let host = |url: &str| {
+            url.split_once("://")
+                .map_or("", |(_, rest)| rest)
+                .to_owned()
+        };
+        let hooks = host(&self.hooks);
+        let hooks = hooks.split(['/', ':']).next().unwrap_or_default();
+        match hooks.split_once(".execute-api.") {
+            // An HTTP API has no name of AWS's there.
+            Some((api, _)) => format!("{api}.execute-api.{}", host(&self.endpoint)),
+            None => hooks.to_owned(),
+        }
     }
 
     /// Looks until no change is on its way.
