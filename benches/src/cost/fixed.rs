@@ -25,8 +25,8 @@ const QUEUES: f64 = 8.0;
 /// Of the template: queues with a key whose data keys are used for an hour, metrics of alarms,
 /// metrics of the functions.
 const ENCRYPTED: f64 = 9.0;
-const ALARMS: f64 = 44.0;
-const METRICS: f64 = 9.0;
+const ALARMS: f64 = 39.0;
+const METRICS: f64 = 10.0;
 
 /// Ticks of all functions that have a timer.
 pub(crate) async fn measure(stack: &Stack) -> io::Result<()> {

@@ -7,14 +7,15 @@ use std::{
 
 use mapping::{Mapped, Scratch};
 use model::{
-    Cause, Change, ErrorClass, Lane, Op, Origin, Outcome, Pack, PackHead, PackId, Rows, Value,
-    Version,
+    Cause, Change, ErrorClass, Lane, Op, Origin, Outcome, Pack, PackHead, PackId, Rows,
+    TraceParent, Value, Version,
 };
 use ports::{BulkPacks, RowOp, RowOutcome, Seen, TargetError, WriteBatch};
 use runtime::Sample;
 
 use crate::{
     handler::{Apply, Work},
+    traced,
     verdict::Verdict,
 };
 
@@ -36,6 +37,8 @@ pub(crate) struct Batch<'a> {
     /// Rows of keys that are written already: what comes after them says only what changed.
     later: Vec<(Rows<'a>, Vec<(RowOp, usize)>)>,
     packs: Vec<(PackId, usize)>,
+    /// The changes of sampled traces, in order.
+    traces: Vec<(usize, TraceParent)>,
     lane: Lane,
     /// Whether the source can be asked for single records.
     can_ask: bool,
@@ -60,6 +63,7 @@ impl<'a> Batch<'a> {
             echoes: Vec::new(),
             later: Vec::new(),
             packs: Vec::new(),
+            traces: Vec::new(),
             lane: work.lane,
             can_ask: work.source.is_some(),
             generation: work.generation,
@@ -74,7 +78,10 @@ impl<'a> Batch<'a> {
                 continue;
             }
             batch.rows.reserve(pack.changes.len());
+            let trace = traced::passed_on(work.traces, &pack.head);
             for change in &pack.changes {
+                let at = batch.changes.len();
+                batch.traces.extend(trace.map(|trace| (at, trace)));
                 batch.add(work, pack.head.origin, change, &mut scratch);
             }
             batch.packs.push((pack.head.id, batch.writes.len()));
@@ -270,7 +277,25 @@ impl<'a> Batch<'a> {
             }),
             found_in: self.found_in,
             lane: self.lane,
+            traces: self.traces_of(self.writes.iter().map(|(_, at)| *at)),
         }
+    }
+
+    /// The rows of sampled traces, where these are the changes that rows are made of.
+    pub(crate) fn traces_of(
+        &self,
+        changes: impl Iterator<Item = usize>,
+    ) -> Vec<(usize, TraceParent)> {
+        if self.traces.is_empty() {
+            return Vec::new();
+        }
+        let known = |change| {
+            let place = self.traces.binary_search_by_key(&change, |(at, _)| *at);
+            place.ok().map(|place| self.traces[place].1)
+        };
+        let rows = changes.enumerate();
+        rows.filter_map(|(row, change)| Some((row, known(change)?)))
+            .collect()
     }
 
     /// Adds the rows of records that do not map, each key once, with an operation that does

@@ -53,7 +53,7 @@ pub struct Apply {
     pub clock: Arc<dyn Clock>,
     /// Where it says what became of changes, and how late they were.
     pub metrics: Metrics,
-    /// The traces whose end it logs.
+    /// The traces whose end it logs, and that it passes on to targets.
     pub traces: Traces,
     /// How long after its deadline an invocation waits for a target, where it is ended soon after.
     pub grace: Option<Duration>,
@@ -79,6 +79,8 @@ pub(crate) struct Work<'a> {
     /// What there is to say of the map.
     pub(crate) tally: &'a Mutex<Tally>,
     pub(crate) invocation: &'a Invocation,
+    /// The traces that are passed on to the target.
+    pub(crate) traces: Traces,
 }
 
 impl Work<'_> {
@@ -228,6 +230,7 @@ impl Apply {
             loading: state.loading,
             tally,
             invocation,
+            traces: self.traces,
         };
         let applied = self.apply_items(&work, items).await;
         if let Some(trial) = trial
@@ -346,16 +349,21 @@ impl Apply {
             });
         }
         let traced = traced(self.traces, items, &settlements);
+        let mut settled = outcomes.total();
         if work.lane == Lane::Retry {
             // What comes from the failure store is in the books already.
             settlements.clear();
+            settled = 0;
         }
         report
             .send(&self.outbox, settlements, self.ledger.as_ref())
             .await?;
         ports::crash_point("apply.settled");
         // Only now: what comes back is counted when it is settled.
-        note(work.tally, |tally| tally.outcomes.merge(&outcomes));
+        note(work.tally, |tally| {
+            tally.outcomes.merge(&outcomes);
+            tally.settled += settled;
+        });
         for traced in traced {
             traced.log(work.plan.map(), self.clock.now());
         }

@@ -112,6 +112,7 @@ impl Apply {
             bulk: None,
             found_in: work.found_in,
             lane: work.lane,
+            traces: batch.traces_of(written.iter().map(|record| record.first)),
         };
         let outcomes = work.target.write(table, &write).await?;
         Ok(written

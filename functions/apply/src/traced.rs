@@ -1,10 +1,20 @@
-//! The ends of traces, in the log.
+//! The ends of traces: in the log, and what targets are told of them.
 
 use jiff::Timestamp;
-use model::{Counts, MapName, PackId, Settlement, TraceId};
+use model::{Counts, MapName, PackHead, PackId, Settlement, TraceId, TraceParent};
 use runtime::Traces;
 
 use crate::open::Item;
+
+/// What a target is told of a pack's trace. Of one that is not in the sample it is told nothing,
+/// and decides itself whether it records what it does.
+pub(crate) fn passed_on(traces: Traces, head: &PackHead) -> Option<TraceParent> {
+    let trace = traces.sampled(head.trace)?;
+    Some(TraceParent {
+        sampled: true,
+        ..TraceParent::of_pack(trace, head.id)
+    })
+}
 
 /// What became of a pack whose trace is in the sample.
 pub(crate) struct Traced {

@@ -52,6 +52,9 @@ impl Apply {
         }
         let mut tally = Tally::default();
         tally.outcomes.failed = weight.into();
+        if lane != Lane::Retry {
+            tally.settled = weight.into();
+        }
         self.metrics.record(self.clock.now(), &map, &tally);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What apply says of its work, and what it keeps to itself.
 #![cfg(test)]
 
-use std::{sync::Arc, time::Duration};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use apply::Apply;
 use async_trait::async_trait;
@@ -25,9 +25,9 @@ use serde_json::{Value as Json, json};
 /// Is in every record, and may be in no line.
 const MARKER: &str = "Jane-Doe-1970";
 
-/// A target that does with a row what its key asks for.
+/// A target that does with a row what its key asks for, and notes the traces it is told of.
 #[derive(Debug)]
-struct Obedient(Arc<ManualClock>);
+struct Obedient(Arc<ManualClock>, Captured);
 
 #[async_trait]
 impl Target for Obedient {
@@ -68,6 +68,10 @@ impl Target for Obedient {
         batch: &WriteBatch<'_>,
     ) -> Result<Vec<RowOutcome>, TargetError> {
         self.0.advance(Duration::from_millis(250));
+        for (row, trace) in &batch.traces {
+            let row = batch.rows.row(*row);
+            writeln!(self.1.clone(), "{trace} {:?}", row[0]).unwrap();
+        }
         let refused = |row: &[Value<'_>]| {
             let message = format!("{row:?} is refused");
             RowOutcome::Failed(Box::new(Cause::new(
@@ -131,6 +135,7 @@ impl Source for Mute {
 struct World {
     plan: Arc<Plan>,
     clock: Arc<ManualClock>,
+    traced: Captured,
 }
 
 #[async_trait]
@@ -139,7 +144,8 @@ impl Systems for World {
         Ok(Arc::new(Mute))
     }
     async fn target(&self, _: &MapName) -> Result<Arc<dyn Target>, SystemsError> {
-        Ok(Arc::new(Obedient(Arc::clone(&self.clock))))
+        let traced = self.traced.clone();
+        Ok(Arc::new(Obedient(Arc::clone(&self.clock), traced)))
     }
 }
 
@@ -168,6 +174,8 @@ struct Stage {
     apply: Apply,
     clock: Arc<ManualClock>,
     metrics: Captured,
+    /// What targets are told of traces.
+    traced: Captured,
     _folder: tempfile::TempDir,
 }
 
@@ -183,9 +191,11 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::default());
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock) as _).unwrap());
+        let traced = Captured::default();
         let world = Arc::new(World {
             plan,
             clock: Arc::clone(&clock),
+            traced: traced.clone(),
         });
         let metrics = Captured::default();
         let apply = Apply {
@@ -213,6 +223,7 @@ impl Stage {
             apply,
             clock,
             metrics,
+            traced,
             _folder: folder,
         }
     }
@@ -317,7 +328,7 @@ async fn a_batch_is_one_line_with_what_became_of_all_its_changes() {
     // The target took a quarter of a second; only what it has written had so far to go.
     let expected = json!({
         "Stack": "crm", "Map": "customers", "applied": 4, "unchanged": 2, "superseded": 1,
-        "filtered": 1, "failed": 2, "lag_ms": [2250, 2250, 2250, 2250], "breaker_open": 0,
+        "filtered": 1, "failed": 2, "balance": -10, "lag_ms": [2250, 2250, 2250, 2250], "breaker_open": 0,
     });
     assert_eq!(Json::Object(line), expected);
     // A message that comes again has an outcome already.
@@ -402,6 +413,42 @@ async fn a_trace_of_the_sample_ends_in_the_log() {
     ] {
         assert_eq!(line[name], value, "{name} of {line}");
     }
+}
+
+#[tokio::test]
+async fn a_trace_of_the_sample_goes_on_to_the_target_with_each_of_its_rows() {
+    let mut stage = Stage::new().await;
+    let trace: TraceId = TRACE.parse().unwrap();
+    let other = stage.pack(&["applied-4"], Origin::Pull, None).await;
+    let keys = ["unmapped-1", "applied-1", "applied-2"];
+    let traced = stage.pack(&keys, Origin::Webhook, Some(trace)).await;
+    // The newer of two changes is written.
+    stage.clock.advance(Duration::from_secs(1));
+    let newer = stage
+        .pack(&["applied-4"], Origin::Webhook, Some(trace))
+        .await;
+    let bodies = vec![other, traced, newer];
+    stage.apply("live", bodies).await;
+    let told = stage.traced.text();
+    let mut told: Vec<_> = told.lines().collect();
+    told.sort_unstable();
+    let key = |line: &str| {
+        line.split('"')
+            .nth(1)
+            .unwrap()
+            .replace(&format!("-{MARKER}"), "")
+    };
+    let keys: Vec<String> = told.iter().map(|line| key(line)).collect();
+    assert_eq!(keys, ["applied-1", "applied-2", "applied-4"], "{told:#?}");
+    let of = |line: &str| line.starts_with(&format!("00-{TRACE}-")) && line[..55].ends_with("-01");
+    assert!(told.iter().all(|line| of(line)), "{told:#?}");
+
+    stage.apply.traces = Traces::none();
+    let traced = stage
+        .pack(&["applied-5"], Origin::Webhook, Some(trace))
+        .await;
+    stage.apply("live", vec![traced]).await;
+    assert_eq!(stage.traced.text().lines().count(), told.len());
 }
 
 #[tokio::test]

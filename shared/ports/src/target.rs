@@ -3,7 +3,9 @@
 use std::{cmp::Ordering, fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use model::{Cause, DataType, ErrorClass, Lane, LoadMode, PackId, Rows, Value, Version};
+use model::{
+    Cause, DataType, ErrorClass, Lane, LoadMode, PackId, Rows, TraceParent, Value, Version,
+};
 use serde::{Deserialize, Serialize};
 
 /// Whose a table is.
@@ -129,6 +131,9 @@ pub struct WriteBatch<'a> {
     pub found_in: Option<u32>,
     /// The lane they came on, which decides who is served first when calls are scarce.
     pub lane: Lane,
+    /// The rows that belong to a sampled trace, by place, in order. A target that speaks to
+    /// something that takes traces MAY pass them on.
+    pub traces: Vec<(usize, TraceParent)>,
 }
 
 /// The packs of a bulk load that rows came in.

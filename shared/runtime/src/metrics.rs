@@ -41,6 +41,8 @@ pub struct Tally {
     pub received: u64,
     /// What became of changes.
     pub outcomes: Counts,
+    /// Of these, changes that had no outcome before. Those that are tried again had one.
+    pub settled: u64,
     /// Milliseconds from a change at the source to its write into the target.
     pub lag: Sample,
     /// Whether the target of the map is left alone, where that was asked.
@@ -51,8 +53,16 @@ impl Tally {
     fn merge(&mut self, later: Self) {
         self.received += later.received;
         self.outcomes.merge(&later.outcomes);
+        self.settled += later.settled;
         self.lag.merge(later.lag);
         self.breaker_open = later.breaker_open.or(self.breaker_open);
+    }
+
+    /// What it adds to the changes that have been received and have no outcome: all that is said of
+    /// a map comes to nothing when each change has one.
+    fn balance(&self) -> i64 {
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        count(self.received) - count(self.settled)
     }
 }
 
@@ -159,6 +169,10 @@ impl Metrics {
         let mut readings: Vec<Reading<'_>> = said
             .map(|(name, count)| Reading::Count(name, count))
             .collect();
+        match tally.balance() {
+            0 => {}
+            balance => readings.push(Reading::Change("balance", balance)),
+        }
         if !lag.is_empty() {
             readings.push(Reading::Millis("lag_ms", &lag));
         }
@@ -257,13 +271,15 @@ impl Sink {
 /// A metric and its value: a number, or at most a hundred of them.
 enum Reading<'r> {
     Count(&'static str, u64),
+    /// By how much a count grows or shrinks.
+    Change(&'static str, i64),
     Millis(&'static str, &'r [u64]),
 }
 
 impl Reading<'_> {
     fn definition(&self) -> Definition {
         match self {
-            Self::Count(name, _) => Definition {
+            Self::Count(name, _) | Self::Change(name, _) => Definition {
                 name,
                 unit: "Count",
             },
@@ -331,6 +347,7 @@ impl Serialize for Line<'_> {
         for reading in self.readings {
             match reading {
                 Reading::Count(name, count) => line.serialize_entry(name, count)?,
+                Reading::Change(name, change) => line.serialize_entry(name, change)?,
                 Reading::Millis(name, values) => line.serialize_entry(name, values)?,
             }
         }

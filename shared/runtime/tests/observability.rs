@@ -29,6 +29,7 @@ fn tally(lags: u64) -> Tally {
             filtered: 4,
             failed: 5,
         },
+        settled: 9,
         lag,
         breaker_open: Some(true),
     }
@@ -111,6 +112,7 @@ fn every_line_is_as_the_specification_demands() {
             ("superseded", json!(3)),
             ("filtered", json!(4)),
             ("failed", json!(5)),
+            ("balance", json!(-2)),
             ("breaker_open", json!(1)),
         ] {
             assert_eq!(lines[3][name], value, "{name}");
@@ -121,6 +123,7 @@ fn every_line_is_as_the_specification_demands() {
             Some(&json!(12_344))
         );
         assert_eq!(lines[4]["received"], json!(3));
+        assert_eq!(lines[4]["balance"], json!(3));
         assert_eq!(lines[5]["pull_heartbeat"], json!(1));
     }
 }
@@ -150,6 +153,7 @@ fn what_comes_again_and_again_is_gathered_and_what_people_wait_for_is_not() {
         let tally = Tally {
             received: 0,
             outcomes,
+            settled: 0,
             lag,
             breaker_open: Some(open),
         };

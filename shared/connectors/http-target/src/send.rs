@@ -3,7 +3,7 @@
 use connector_http::Call;
 use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
 use mapping::{Rendered, RequestKind, RequestShape};
-use model::{Cause, ErrorClass};
+use model::{Cause, ErrorClass, TraceParent};
 use ports::{Link, Revision, RowOutcome};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -144,6 +144,10 @@ impl HttpTarget {
         if let Ok(name) = HeaderValue::from_str(&self.attempt(jobs)) {
             headers.insert("idempotency-key", name);
         }
+        let trace = trace(writing, jobs).map(|trace| HeaderValue::from_str(&trace.to_string()));
+        if let Some(Ok(trace)) = trace {
+            headers.insert("traceparent", trace);
+        }
         Ok(Call {
             method,
             headers,
@@ -223,6 +227,19 @@ impl HttpTarget {
         }
         fates
     }
+}
+
+/// The trace that all rows of a request belong to. One for rows of several would be wrong for most.
+fn trace(writing: &Writing<'_>, jobs: &[(Job<'_>, Revision)]) -> Option<TraceParent> {
+    let known = &writing.batch.traces;
+    let of = |(job, _): &(Job<'_>, Revision)| {
+        let place = known.binary_search_by_key(&job.at, |(row, _)| *row);
+        place.ok().map(|place| known[place].1)
+    };
+    let first = of(jobs.first()?)?;
+    jobs.iter()
+        .all(|job| of(job) == Some(first))
+        .then_some(first)
 }
 
 fn failed(cause: Box<Cause>) -> Fate {

@@ -228,6 +228,7 @@ impl Bench {
                         }),
                         found_in: how.found_in,
                         lane: Lane::Load,
+                        traces: Vec::new(),
                     };
                     let outcomes = target.write(&spec, &batch).await?;
                     let odd = outcomes.iter().find(|outcome| {

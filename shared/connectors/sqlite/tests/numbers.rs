@@ -69,6 +69,7 @@ fn batch(version: i64, rows: &[(&str, &str)]) -> WriteBatch<'static> {
         bulk: None,
         found_in: None,
         lane: Lane::Live,
+        traces: Vec::new(),
     };
     for (id, amount) in rows {
         let cells = [decimal(id), decimal(amount)];

@@ -67,6 +67,7 @@ fn batch(rows: &[(i64, &str)]) -> WriteBatch<'static> {
         bulk: None,
         found_in: None,
         lane: Lane::Live,
+        traces: Vec::new(),
     };
     for (id, name) in rows {
         batch

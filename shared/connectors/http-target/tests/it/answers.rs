@@ -342,3 +342,41 @@ async fn a_wait_that_is_asked_for_reaches_the_failure() {
         failed[0].1
     );
 }
+
+#[tokio::test]
+async fn the_endpoint_is_told_the_trace_of_what_it_is_sent() {
+    const ONE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const OTHER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (http, told) in [
+        // Three requests, in any order, and one for all.
+        (SINGLE, vec![None, Some(ONE), Some(OTHER)]),
+        (BATCH, vec![None]),
+    ] {
+        let fixture = Fixture::new(http).await;
+        let mut three = batch(&[(1, 1, Some("a")), (2, 1, Some("b")), (3, 1, Some("c"))]);
+        three.traces = [(0, ONE), (2, OTHER)]
+            .map(|(row, of)| (row, of.parse().unwrap()))
+            .into();
+        fixture.target.write(&fixture.spec, &three).await.unwrap();
+        let mut seen: Vec<_> = fixture
+            .endpoint
+            .inner()
+            .seen
+            .iter()
+            .map(|seen| seen.trace.clone())
+            .collect();
+        seen.sort();
+        assert_eq!(
+            seen,
+            told.iter()
+                .map(|told| told.map(str::to_owned))
+                .collect::<Vec<_>>()
+        );
+    }
+    // One for rows of one trace.
+    let fixture = Fixture::new(BATCH).await;
+    let mut two = batch(&[(1, 1, Some("a")), (2, 1, Some("b"))]);
+    two.traces = [0, 1].map(|row| (row, ONE.parse().unwrap())).into();
+    fixture.target.write(&fixture.spec, &two).await.unwrap();
+    assert_eq!(fixture.endpoint.inner().seen[0].trace.as_deref(), Some(ONE));
+}

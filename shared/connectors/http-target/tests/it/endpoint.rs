@@ -34,6 +34,7 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) attempt: String,
+    pub(crate) trace: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -161,7 +162,9 @@ async fn handle(
             return get(&inner, key);
         }
         let attempt = headers["idempotency-key"].to_str().unwrap().to_owned();
-        inner.seen.push(Seen { attempt });
+        let trace = headers.get("traceparent");
+        let trace = trace.map(|trace| trace.to_str().unwrap().to_owned());
+        inner.seen.push(Seen { attempt, trace });
         inner.faults.pop_front()
     };
     let status = |code: u16| StatusCode::from_u16(code).unwrap();

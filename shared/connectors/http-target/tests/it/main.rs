@@ -158,5 +158,6 @@ pub(crate) fn batch(writes: &[Write<'_>]) -> WriteBatch<'static> {
         bulk: None,
         found_in: None,
         lane: model::Lane::Live,
+        traces: Vec::new(),
     }
 }

@@ -67,6 +67,7 @@ pub(crate) fn batch(spec: &TableSpec, writes: &[(RowOp, Row)]) -> WriteBatch<'st
         bulk: None,
         found_in: None,
         lane: Lane::Live,
+        traces: Vec::new(),
     }
 }
 

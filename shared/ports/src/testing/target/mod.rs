@@ -110,6 +110,7 @@ fn batch(writes: &[(Key, Op)]) -> WriteBatch<'static> {
         bulk: None,
         found_in: None,
         lane: model::Lane::Live,
+        traces: Vec::new(),
     }
 }
 
