@@ -310,7 +310,7 @@ async fn workers_do_not_disturb_each_other() {
     }
 }
 
-/// Packs of one second: most in its first eighth, so that it is divided twice.
+/// Packs of one second: most in its first eighth, so that its time is divided thrice.
 fn busy_second(fixture: &Fixture, map: &MapName, run: RunId) -> Vec<PackEntry> {
     let mut packs = Vec::new();
     for millis in 0..1_000 {

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::dynamo::{Transacted, after_transactions};
 
-/// While a second is younger than this, its news is entered in its own bucket, in one write. News
-/// of older ones is entered beside them, so that a second that has been added up stays as it is.
+/// While a bucket is younger than this, in seconds, its news is entered in itself, in one write. News
+/// of older ones is entered beside them, so that what has been added up stays as it is.
 pub(super) const YOUNG: i64 = 10 * 60;
 
 const WHAT: &str = "entering packs in the books";
@@ -69,7 +69,7 @@ impl StateTable {
         for ((map, run), places) in groups.0 {
             self.mark(&map, run).await?;
             let now = self.now();
-            let is_young = |place: &Place| place.second.is_some_and(|second| now < second + YOUNG);
+            let is_young = |place: &Place| place.since.is_some_and(|since| now < since + YOUNG);
             let (young, old): (Places, Places) =
                 places.into_iter().partition(|(place, _)| is_young(place));
             overruled.extend(self.enter_all_young(young).await?);
@@ -188,7 +188,7 @@ impl StateTable {
         Ok(overruled)
     }
 
-    /// Enters news of old seconds: each is noted in its bucket, and what it comes to stands in an
+    /// Enters news of old buckets: each is noted in its bucket, and what it comes to stands in an
     /// item of its own, made now. No item is shared by workers that have different packs.
     async fn enter_old(
         &self,

@@ -1,7 +1,7 @@
-//! The packs of a run that were made in one second, in one item.
+//! The packs of a run that were made within eight seconds, in one item.
 //!
 //! To count a pack once, it has to be remembered. An item for each pack would cost as much as
-//! sending it; one for all of a second costs a hundredth, and is as easily found, because a
+//! sending it; one for all of a few seconds costs a fraction, and is as easily found, because a
 //! pack's identifier begins with the time at which it was made. [`super::place`] has what happens
 //! when there are very many.
 
@@ -19,10 +19,10 @@ use super::{
     place::{Place, partition, sort_key},
 };
 
-/// How long the packs of a second are remembered: longer than any queue keeps a message.
+/// How long packs are remembered: longer than any queue keeps a message.
 const REMEMBERED: i64 = 15 * 24 * 3600;
 
-/// An item for news of old seconds that came now: it is counted like a bucket of this second.
+/// An item for news of old buckets that came now: it is counted like a bucket of this time.
 pub(super) fn late(map: &MapName, run: RunId, now: i64, sums: &Sums) -> Item {
     let sk = format!("{}x{:016x}", sort_key(now), fastrand::u64(..));
     let mut item = key(partition(map, run), sk);
@@ -31,7 +31,7 @@ pub(super) fn late(map: &MapName, run: RunId, now: i64, sums: &Sums) -> Item {
     item
 }
 
-/// The half of a pack's identifier that is random; enough to tell the packs of a second apart.
+/// The half of a pack's identifier that is random; enough to tell the packs of a bucket apart.
 type ShortId = [u8; 8];
 
 fn short(id: PackId) -> ShortId {
@@ -152,7 +152,7 @@ impl Sums {
     }
 }
 
-/// The packs of one second.
+/// The packs of one time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bucket {
     pub(super) revision: Option<Revision>,

@@ -1,4 +1,4 @@
-//! Adding up the news of old seconds, and putting runs away that are over.
+//! Adding up the news of old buckets, and putting runs away that are over.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::dynamo::after_transactions;
 
-/// Seconds older than this are added up. Nobody who took one for young writes it so late.
+/// Buckets older than this, in seconds, are added up. Nobody who took one for young writes it so late.
 const OLD: i64 = 2 * YOUNG;
 /// A run without news for so long is no longer looked at.
 const QUIET: i64 = 60 * 60;
@@ -96,7 +96,7 @@ impl StateTable {
         maps
     }
 
-    /// Adds up the seconds of a map that are old, and retires runs that are over. To be called
+    /// Adds up the buckets of a map that are old, and retires runs that are over. To be called
     /// every few minutes: what is not added up has to be read each time somebody asks for the
     /// books.
     pub async fn fold(&self, map: &MapName) -> Result<(), StoreError> {
@@ -112,7 +112,7 @@ impl StateTable {
         let Some(run) = run_of(&item, "A#") else {
             return Ok(());
         };
-        // Whole seconds: what is below a bucket has no sort key of its own range.
+        // Whole buckets: what is below a bucket has no sort key of its own range.
         let until = end_of(self.now() - OLD);
         let old = self
             .buckets_between(map, run, folded(&item), &until)

@@ -14,9 +14,9 @@
 //! | totals of a run with news | `B#<map>` | `A#<run>` |
 //! | totals of a run without | `B#<map>` | `R#<run>` |
 //! | an amendment | `B#<map>` | `X#<run>#<reason>` |
-//! | packs of one second of a run | `H#<map>#<run>` | `s<second>` |
-//! | those of a part of a second | `H#<map>#<run>#s<second>.<part>` | `s<second>.<part>` |
-//! | late news of older seconds | `H#<map>#<run>` | `s<second>x<random>` |
+//! | packs of eight seconds of a run | `H#<map>#<run>` | `s<the first of them>` |
+//! | those of a part of these | `H#<map>#<run>#s<the first>.<part>` | `s<the first>.<part>` |
+//! | late news of older packs | `H#<map>#<run>` | `s<second>x<random>` |
 
 mod active;
 mod books;
