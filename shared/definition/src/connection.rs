@@ -165,7 +165,7 @@ pub struct OAuth2 {
 /// What a connection may be asked to bear.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Limits {
-    /// Calls at the same time, of one process: 8 of an endpoint (`kind: http`), 4 of others.
+    /// Calls at the same time, of one process: 10 of an endpoint (`kind: http`), 4 of others.
     pub concurrency: u32,
     /// Calls per second on average, of all processes together.
     pub rate: Option<f64>,
@@ -190,7 +190,7 @@ impl Limits {
         let default = Self::default();
         match kind {
             Some(ConnectionKind::Http) => Self {
-                concurrency: 2 * default.concurrency,
+                concurrency: 10,
                 ..default
             },
             _ => default,

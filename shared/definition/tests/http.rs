@@ -104,8 +104,8 @@ fn an_endpoint_is_called_more_often_at_once_than_a_service_is_read() {
             definition.connections[&name].limits.concurrency
         })
     };
-    assert_eq!(read(""), [4, 8]);
-    assert_eq!(read(", limits: { timeout: 2s }"), [4, 8]);
+    assert_eq!(read(""), [4, 10]);
+    assert_eq!(read(", limits: { timeout: 2s }"), [4, 10]);
     assert_eq!(read(", limits: { concurrency: 3 }"), [4, 3]);
 }
 

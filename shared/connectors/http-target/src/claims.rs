@@ -19,7 +19,7 @@ use crate::{
 
 /// How long calls are begun in a round. Until it ends nobody else may write its rows, and
 /// ending it costs two writes in the cloud.
-const ROUND: Duration = Duration::from_secs(1);
+const ROUND: Duration = Duration::from_secs(2);
 
 /// A row that the endpoint has, and that its link does not say yet.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! An endpoint cannot compare versions, so the guard stands in the link table: a row is
 //! claimed, the endpoint is called, and then the link says what the endpoint has. Most rows
 //! are claimed without a look at their links before, and what was done is written down for
-//! a whole round of calls, which are begun within a second. While a
+//! a whole round of calls, which are begun within two seconds. While a
 //! claim lasts, nobody else writes the row; it lasts longer than a call can take, so an older
 //! version is never on its way while a newer one is sent. A worker that dies leaves a claim
 //! that ends by itself. Then the same change, which comes again because nobody has

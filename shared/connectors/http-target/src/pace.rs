@@ -5,10 +5,13 @@ use std::{
     time::Duration,
 };
 
-/// Rows of a step while calls are quick, or nothing is known of them.
-const MOST: usize = 100;
+/// Rows of a step while nothing is known of calls.
+const FIRST: usize = 100;
+/// Rows of a step while calls are quick. Each step is claimed, confirmed and entered in the books by
+/// itself, which costs some ten writes in the cloud.
+const MOST: usize = 500;
 /// How long a step should take where calls are slow.
-const STEP: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_secs(5);
 
 /// How long calls have taken of late, with what they waited for before.
 #[derive(Debug, Default)]
@@ -29,8 +32,11 @@ impl Pace {
 
     /// Rows of a step, with so many calls at once.
     pub(crate) fn rows(&self, at_once: usize) -> usize {
-        let call = Duration::from_micros(self.0.load(Ordering::Relaxed).max(1));
-        let calls = STEP.as_micros() / call.as_micros().max(1);
+        let call = self.0.load(Ordering::Relaxed);
+        if call == 0 {
+            return FIRST;
+        }
+        let calls = STEP.as_micros() / u128::from(call);
         let calls = usize::try_from(calls).unwrap_or(usize::MAX);
         calls.max(1).saturating_mul(at_once).clamp(1, MOST)
     }
@@ -45,11 +51,11 @@ mod tests {
         let pace = Pace::default();
         assert_eq!(pace.rows(8), 100);
         pace.note(Duration::from_millis(50));
-        assert_eq!(pace.rows(8), 100);
+        assert_eq!(pace.rows(8), 500);
         for _ in 0..20 {
             pace.note(Duration::from_secs(5));
         }
-        assert_eq!(pace.rows(8), 16);
+        assert_eq!(pace.rows(8), 8);
         for _ in 0..20 {
             pace.note(Duration::from_mins(1));
         }
@@ -57,7 +63,7 @@ mod tests {
         for _ in 0..40 {
             pace.note(Duration::from_millis(20));
         }
-        assert_eq!(pace.rows(8), 100);
+        assert_eq!(pace.rows(8), 500);
         pace.note(Duration::MAX);
         assert!(pace.rows(1) >= 1);
     }

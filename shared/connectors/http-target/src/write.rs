@@ -21,7 +21,7 @@ use crate::{
 
 /// How long a row is waited for that somebody else is writing, longer than most rounds last, and
 /// how often it is looked at: less and less, because each look costs.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(4);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const SELDOM: Duration = Duration::from_millis(160);
 /// Failed requests in a row, and none that was answered otherwise, after which an endpoint
