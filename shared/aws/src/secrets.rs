@@ -19,6 +19,14 @@ use crate::{ready::Found, said::said};
 /// for a caller may hold on to it for a while.
 const FRESH: Duration = Duration::from_secs(30);
 
+/// What is said of a secret that is there and cannot be read before somebody does something: one
+/// that is being deleted, whose key is disabled, or that has no value yet.
+const USELESS: [&str; 3] = [
+    "DecryptionFailure",
+    "DecryptionFailureException",
+    "InvalidRequestException",
+];
+
 /// Reads `secret://crm-hook` from the secret whose name is a prefix of the deployment's and
 /// `crm-hook`, as text.
 #[derive(Debug, Clone)]
@@ -68,6 +76,8 @@ impl SecretsManager {
             let service = error.as_service_error();
             if service.is_some_and(GetSecretValueError::is_resource_not_found_exception) {
                 Trouble::NotFound
+            } else if error.code().is_some_and(|code| USELESS.contains(&code)) {
+                Trouble::Refused(format!("`{id}` is there and cannot be read: {said}"))
             } else if error.code() == Some("AccessDeniedException") {
                 Trouble::Refused(format!(
                     "this needs the permission secretsmanager:GetSecretValue on `{id}`, and \
@@ -116,8 +126,12 @@ impl SecretsManager {
     /// Reads a secret ahead of its use, and tells one that nobody will get until a person does
     /// something from one that may come.
     pub(crate) async fn look(&self, name: &str) -> Found {
-        let Err(trouble) = self.known(name, FRESH).await else {
-            return Found::Ready;
+        let trouble = match self.known(name, FRESH).await {
+            Ok(secret) if secret.expose().trim().is_empty() => {
+                return Found::Unusable(format!("secret `{name}` is empty"));
+            }
+            Ok(_) => return Found::Ready,
+            Err(trouble) => trouble,
         };
         let passes = matches!(trouble, Trouble::Unavailable(_));
         let why = self.error(name, trouble).to_string();

@@ -355,6 +355,11 @@ async fn a_function_whose_maps_all_lack_their_secrets_does_not_begin() {
         );
         assert!(error.lines().count() <= 1, "{error}");
     }
+    let empty = deployed.clients.secrets.create_secret();
+    let empty = empty.name(format!("{}/crm-token", deployed.environment.stack));
+    empty.secret_string(" \n").send().await.unwrap();
+    let error = deployed.look(&ALL).await.0.expect("nobody signs with that");
+    assert!(error.contains("`crm-token` is empty"), "{error}");
     deployed.refuse("secretsmanager", "AccessDeniedException");
     let (error, logged) = deployed.look(&ALL).await;
     let error = error.expect("no map can work");

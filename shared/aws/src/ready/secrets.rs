@@ -53,7 +53,7 @@ impl Stack {
         for (name, why) in gone {
             tracing::error!(
                 secret.name = name,
-                "maps that need a secret of syncline.yaml do not work: {why}"
+                "a secret that syncline.yaml names cannot be had: {why}"
             );
         }
         Ok(())

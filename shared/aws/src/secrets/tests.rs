@@ -27,6 +27,10 @@ async fn answer(
             "AccessDeniedException",
             "no identity-based policy allows it",
         ),
+        "crm/deleted" => error("InvalidRequestException", "it was marked for deletion"),
+        "crm/locked" => error("DecryptionFailure", "its key is disabled"),
+        "crm/throttled" => error("ThrottlingException", "slower, please"),
+        "crm/empty" => (StatusCode::OK, Json(json!({"SecretString": " \n"}))),
         "crm/binary" => (StatusCode::OK, Json(json!({"SecretBinary": "AAE="}))),
         _ => (
             StatusCode::OK,
@@ -119,6 +123,14 @@ async fn an_error_says_what_to_do_and_is_not_kept() {
         ),
         ("denied", "no identity-based policy allows it"),
         ("binary", "the value of `crm/binary` is binary"),
+        (
+            "deleted",
+            "`crm/deleted` is there and cannot be read: InvalidRequestException",
+        ),
+        (
+            "locked",
+            "`crm/locked` is there and cannot be read: DecryptionFailure",
+        ),
     ];
     for (name, expected) in cases {
         clock.advance(Duration::from_millis(1));
@@ -129,4 +141,22 @@ async fn an_error_says_what_to_do_and_is_not_kept() {
         assert_eq!(missing, name == "missing", "{error:?}");
     }
     assert_eq!(calls.load(Ordering::SeqCst), cases.len());
+}
+
+#[tokio::test]
+async fn what_passes_by_itself_is_told_from_what_does_not() {
+    let (secrets, ..) = secrets().await;
+    assert_eq!(secrets.look("hook").await, Found::Ready);
+    for name in ["missing", "denied", "deleted", "locked", "binary", "empty"] {
+        let found = secrets.look(name).await;
+        assert!(
+            matches!(&found, Found::Unusable(why) if why.contains(name)),
+            "{found:?}"
+        );
+    }
+    let found = secrets.look("throttled").await;
+    assert!(
+        matches!(&found, Found::Unanswered(why) if why.contains("throttled")),
+        "{found:?}"
+    );
 }
