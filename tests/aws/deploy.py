@@ -265,6 +265,8 @@ def main():
         return deployment.delete()
     if not args.build:
         sys.exit("--build is missing")
+    if args.user and not args.endpoint:
+        sys.exit("--user is for emulators: it prints the keys")
     return deployment.deploy()
 
 

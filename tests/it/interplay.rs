@@ -5,13 +5,12 @@ use std::{sync::Arc, time::Duration};
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use local::deliver_visible;
 use model::{LoadPlan, LoadStatus, MapEvent, MapState};
-use ports::{CheckpointsExt, Consumer, FailureFilter, Failures, Outgoing, Queue};
+use ports::{CheckpointsExt, Consumer, Outgoing, Queue};
 use sample_crm::Set;
 use serde_json::json;
 
 use crate::support::{
-    Deployment, Project, assert_equal, crm, differences_of, message, name, notify, orders, send,
-    small_crm,
+    Deployment, Project, assert_equal, crm, message, name, notify, orders, send, small_crm,
 };
 
 #[tokio::test]
@@ -181,91 +180,6 @@ async fn old_news_of_a_row_does_not_hide_from_a_load_that_it_is_gone() {
     deployment.run_dry().await;
     assert_equal(&crm, &deployment.project.warehouse());
     deployment.assert_balanced().await;
-}
-
-#[tokio::test]
-async fn a_slow_target_keeps_no_other_one_waiting_and_gets_all_in_the_end() {
-    let crm = small_crm().await;
-    let mut deployment = Deployment::open(Project::demo(&crm.url()));
-    deployment.load_all().await;
-    let other = deployment.switch_targets(&["orders"]);
-    let switch = deployment.switch_targets(&["accounts"]);
-    switch.let_pass(&other);
-    switch.slow(&deployment.clock, Duration::from_secs(4));
-    for key in crm.keys(Set::Accounts) {
-        crm.write(Set::Accounts, &key, &json!({ "Name": "slowly" }));
-        notify(&deployment, &crm, Set::Accounts, &key).await;
-    }
-    let key = crm.keys(Set::Orders)[0].clone();
-    crm.write(Set::Orders, &key, &json!({ "Status": "told" }));
-    notify(&deployment, &crm, Set::Orders, &key).await;
-    // One invocation takes all of it, and ends although most of it is not done.
-    deliver_visible(&deployment.home).await;
-    assert!(switch.calls() <= 3, "{} calls", switch.calls());
-    assert!(differences_of(Set::Orders, &crm, &deployment.project.warehouse()).is_empty());
-    for _ in 0..5 {
-        deliver_visible(&deployment.home).await;
-    }
-    // What nobody has begun with does not count as tried.
-    let store = &deployment.home.store;
-    let left = store.receive(model::QueueName::Live, 100, Duration::from_secs(1));
-    let left = left.await.unwrap();
-    assert!(left.len() > 5, "{} are left", left.len());
-    assert!(left.iter().all(|message| message.receives == 1), "{left:?}");
-    deployment.run_dry().await;
-    assert_equal(&crm, &deployment.project.warehouse());
-    assert_eq!(deployment.failures("accounts").await, []);
-    deployment.assert_balanced().await;
-}
-
-/// Of very large records not all are opened at once.
-#[tokio::test]
-async fn what_has_not_been_opened_when_time_is_up_stays_as_it_is() {
-    let crm = small_crm().await;
-    let mut deployment = Deployment::open(Project::demo(&crm.url()));
-    deployment.load_all().await;
-    let switch = deployment.switch_targets(&["orders"]);
-    switch.slow(&deployment.clock, Duration::from_mins(1));
-    let keys = crm.keys(Set::Orders);
-    let change = async |key: &str, status: String| {
-        crm.write(Set::Orders, key, &json!({ "Status": status }));
-        notify(&deployment, &crm, Set::Orders, key).await;
-    };
-    let (live, second) = (model::QueueName::Live, Duration::from_secs(1));
-    let store = &deployment.home.store;
-    change(&keys[0], "has come back often".into()).await;
-    for _ in 0..3 {
-        assert_eq!(store.receive(live, 100, second).await.unwrap().len(), 1);
-        deployment.clock.advance(second);
-    }
-    let noise = std::iter::repeat_with(fastrand::alphanumeric).take(2_000_000);
-    change(&keys[1], noise.collect()).await;
-    for key in &keys[2..14] {
-        change(key, "x".repeat(3_000_000)).await;
-    }
-    change(&keys[14], "small".into()).await;
-    let unreadable = Outgoing {
-        group: Some(name("orders")),
-        ..Outgoing::new("nobody can read this".into())
-    };
-    store.send(live, vec![unreadable]).await.unwrap();
-
-    deliver_visible(&deployment.home).await;
-    assert_eq!(switch.calls(), 1);
-    deployment.clock.advance(second);
-    let left = store.receive(live, 100, second).await.unwrap();
-    let mut receives: Vec<u32> = left.iter().map(|message| message.receives).collect();
-    receives.sort_unstable();
-    // One of the large ones is written. What was suspicious still is, and all else is not.
-    assert_eq!(receives, [vec![1; 14], vec![5]].concat());
-    let failures = FailureFilter::default();
-    assert_eq!(store.count(&failures).await.unwrap(), 0);
-    deployment.clock.advance(second);
-    switch.hurry();
-    deployment.run_dry().await;
-    assert_equal(&crm, &deployment.project.warehouse());
-    deployment.assert_balanced().await;
-    assert_eq!(store.count(&failures).await.unwrap(), 1);
 }
 
 #[tokio::test]

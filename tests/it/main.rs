@@ -17,6 +17,7 @@ mod commands;
 mod corrections;
 mod crash;
 mod dead_targets;
+mod deadlines;
 mod deaths;
 mod events;
 mod flows;

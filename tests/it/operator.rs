@@ -117,6 +117,7 @@ async fn an_operator_can_do_all_of_it_and_nobody_else_any() {
     let resumed = ends(&stack, 0, &["resume", "orders"]).await;
     assert_eq!(texts(&resumed, "state"), ["running"]);
     let pulled = ends(&stack, 0, &["pull"]).await;
+    assert_eq!(pulled.as_array().map(Vec::len), Some(3), "{pulled}");
     assert_eq!(texts(&pulled, "error"), [""; 0], "{pulled}");
     let tailed = ends(&stack, 0, &["tail", "--for", "1"]).await;
     assert!(tailed.is_array(), "{tailed}");

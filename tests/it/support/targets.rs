@@ -21,6 +21,9 @@ use tokio::sync::Notify;
 
 use super::Deployment;
 
+/// Longest that a call waits for another system's turn.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Whether a system is there, how long it takes, and how often it was called.
 #[derive(Debug, Default)]
 pub(crate) struct Switch {
@@ -98,7 +101,10 @@ impl Switch {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let waits_for = self.waits_for.lock().expect("a lock").take();
         if let Some(other) = waits_for {
-            other.written.notified().await;
+            let written = tokio::time::timeout(PATIENCE, other.written.notified());
+            written
+                .await
+                .expect("the other system has its turn meanwhile");
         }
         if let Some((clock, time)) = &*self.slow.lock().expect("a lock") {
             clock.advance(*time);
