@@ -17,16 +17,18 @@ use super::{
     Cost, MILLION,
     bill::{Bill, ENDPOINT_MS, Outside, duration_ms, explain, verdict},
     counts::Counts,
-    definition, prices,
-    stack::{Mapping, Stack},
+    definition,
+    press::Press,
+    prices,
+    stack::{Batch, Stack},
 };
 use crate::{
     loads::source,
     table::{heading, say},
 };
 
-/// Events per second of which the bill is.
-const RATE: usize = 100;
+/// Events per second that are sent.
+const SENT: usize = 100;
 /// Batches that Lambda reads from a queue side by side:
 /// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html>.
 const POLLERS: usize = 5;
@@ -34,14 +36,12 @@ const POLLERS: usize = 5;
 const FULL: usize = 500;
 /// Requests on their way at once.
 const SENDERS: usize = 4;
-/// Seconds of webhooks before counting begins: a whole number of windows of up to 3 s.
-const WARM: usize = 6;
 /// Seconds that a function keeps a secret that it verifies with.
 const SECRET_SECONDS: f64 = 300.0;
 /// Seconds after which a worker says again that a run has news.
 const MARK_SECONDS: f64 = 300.0;
 /// Requests that an endpoint gets at once, by default of a connection.
-const CONCURRENCY: usize = 8;
+const CONCURRENCY: usize = 10;
 /// Dollars that are aimed at. They were reckoned with full batches.
 const DATABASE_TARGET: f64 = 0.75;
 const GUARD_TARGET: f64 = 1.40;
@@ -59,12 +59,12 @@ async fn send(stack: &Stack, number: u64) -> io::Result<()> {
     )))
 }
 
-/// Sends the webhooks of one second, at the rate they have, or slower if the emulator is.
-async fn second(stack: &Stack, numbers: &AtomicU64) -> io::Result<()> {
+/// Sends webhooks of one second, at the rate they have, or slower if the emulator is.
+async fn second(stack: &Stack, numbers: &AtomicU64, count: usize) -> io::Result<()> {
     let began = Instant::now();
     let senders = (0..SENDERS).map(|sender| async move {
-        for at in (sender..RATE).step_by(SENDERS) {
-            let due = Duration::from_secs_f64(crate::real(at) / crate::real(RATE));
+        for at in (sender..count).step_by(SENDERS) {
+            let due = Duration::from_secs_f64(crate::real(at) / crate::real(SENT));
             tokio::time::sleep_until((began + due).into()).await;
             send(stack, numbers.fetch_add(1, Ordering::Relaxed)).await?;
         }
@@ -79,62 +79,95 @@ fn window(stack: &Stack) -> io::Result<usize> {
     Ok(usize::try_from(seconds).unwrap_or(1).max(1))
 }
 
-/// Sends the webhooks of a window.
-async fn gather(stack: &Stack, numbers: &AtomicU64, window: usize) -> io::Result<()> {
-    for _ in 0..window {
-        second(stack, numbers).await?;
-    }
-    stack.note_invocations("webhook-intake", RATE * window);
-    Ok(())
+/// A stream of webhooks.
+#[derive(Debug, Clone, Copy)]
+struct Flow {
+    /// Webhooks a second. If it is more than are sent, the times in the names of packs are pressed
+    /// together.
+    rate: usize,
+    /// Windows before counting begins, and those that are counted.
+    warm: usize,
+    windows: usize,
 }
 
-/// Delivers all of them in batches, so many side by side and begun within a time.
-async fn deliver(
-    stack: &Stack,
-    live: &Mapping,
-    gathered: usize,
-    batch: usize,
-    at_once: (usize, Duration),
-) -> io::Result<()> {
-    let mut left = gathered;
-    while left > 0 {
-        let delivered = stack.deliver_side_by_side(live, batch, at_once).await?;
-        if delivered == 0 {
-            return Err(io::Error::other(format!("{left} messages are missing")));
+impl Flow {
+    /// As many as are sent.
+    fn steady(cost: &Cost, window: usize) -> Self {
+        Self {
+            rate: SENT,
+            warm: 3,
+            windows: (cost.hooks / SENT).div_ceil(window).max(1),
         }
-        left -= delivered;
     }
-    Ok(())
+
+    /// As many as fill the batches of a window.
+    fn full(window: usize) -> Self {
+        Self {
+            rate: FULL * POLLERS / window,
+            warm: 1,
+            windows: 2,
+        }
+    }
+
+    /// Messages of a window, and of each batch.
+    fn sizes(self, window: usize) -> (usize, usize) {
+        let gathered = self.rate * window;
+        (gathered, gathered / POLLERS)
+    }
 }
 
-/// Sends webhooks second by second and delivers those of each window to `pollers` invocations.
-async fn run(
+/// Sends the webhooks of a window, and receives them in batches.
+async fn gather(
     stack: &Stack,
     numbers: &AtomicU64,
-    seconds: usize,
-    pollers: usize,
-) -> io::Result<Counts> {
-    let (live, window) = (stack.mapping("live")?, window(stack)?);
-    let (batch, windows) = (RATE * window / pollers, (WARM + seconds) / window);
+    flow: Flow,
+    press: Option<Press>,
+) -> io::Result<Vec<Batch>> {
+    let (gathered, batch) = flow.sizes(window(stack)?);
+    let mut left = gathered;
+    while left > 0 {
+        let count = left.min(SENT);
+        second(stack, numbers, count).await?;
+        left -= count;
+    }
+    stack.note_invocations("webhook-intake", gathered);
+    let live = stack.mapping("live")?;
+    let dealt = stack.deal(live, batch, POLLERS, press).await?;
+    let count: usize = dealt.iter().map(Batch::len).sum();
+    if count == gathered {
+        return Ok(dealt);
+    }
+    let missing = format!("{count} messages came of {gathered}");
+    Err(io::Error::other(missing))
+}
+
+/// Sends webhooks second by second and delivers those of each window side by side.
+async fn run(stack: &Stack, numbers: &AtomicU64, flow: Flow) -> io::Result<Counts> {
+    let live = stack.mapping("live")?;
+    let times = crate::real(flow.rate) / crate::real(SENT);
+    let press = (flow.rate > SENT).then(|| Press::from_now(times));
     // Side by side they are not in step: each begins at its own moment of the window. At first they
     // are, so that there are as many environments as there will ever be.
     let mut within = Duration::ZERO;
-    for at in 0..windows {
-        if at == WARM / window {
+    for at in 0..flow.warm + flow.windows {
+        if at == flow.warm {
             stack.begin().await?;
-            within = if pollers > 1 { live.window } else { within };
+            within = live.window;
         }
-        gather(stack, numbers, window).await?;
-        deliver(stack, live, RATE * window, batch, (pollers, within)).await?;
+        let batches = gather(stack, numbers, flow, press).await?;
+        stack.deliver_side_by_side(live, batches, within).await?;
     }
     let mut counts = stack.end().await?;
-    if pollers > 1 {
-        stack.begin().await?;
-        gather(stack, numbers, window).await?;
-        deliver(stack, live, RATE * window, batch, (1, Duration::ZERO)).await?;
-        let mut alone = stack.end().await?;
-        counts.function("apply").wait_as(alone.function("apply"));
+    // Their calls cannot be told apart, so of each it is taken how many wait for one another.
+    stack.begin().await?;
+    for batch in gather(stack, numbers, flow, press).await? {
+        let alone = vec![batch];
+        stack
+            .deliver_side_by_side(live, alone, Duration::ZERO)
+            .await?;
     }
+    let mut alone = stack.end().await?;
+    counts.function("apply").wait_as(alone.function("apply"));
     // Each makes its one call by itself, however many run side by side.
     let intake = counts.function("webhook-intake");
     intake.usage.rounds = crate::real(intake.usage.calls.values().sum());
@@ -143,15 +176,16 @@ async fn run(
 
 /// What happens by the clock and not by the event, for a million events at the rate: each
 /// environment reads its secret and marks its run now and then.
-fn by_the_clock(counts: &mut Counts, pollers: usize, scale: f64) {
-    let span = MILLION / crate::real(RATE);
+fn by_the_clock(counts: &mut Counts, flow: Flow, scale: f64) {
+    let rate = crate::real(flow.rate);
+    let span = MILLION / rate;
     let intake = counts.function("webhook-intake");
-    let busy = crate::real(RATE) * duration_ms(intake, 0.0) / 1_000.0;
+    let busy = rate * duration_ms(intake, 0.0) / 1_000.0;
     let environments = busy.ceil() + 1.0;
     intake.usage.secrets = span / SECRET_SECONDS * environments / scale;
     let apply = counts.function("apply");
     apply.usage.secrets = 0.0;
-    apply.usage.dynamodb.write += span / MARK_SECONDS * crate::real(pollers) / scale;
+    apply.usage.dynamodb.write += span / MARK_SECONDS * crate::real(POLLERS) / scale;
 }
 
 /// The bill of a million, and what of it is for waiting for others.
@@ -164,15 +198,17 @@ struct Priced {
 async fn priced(
     stack: &Stack,
     numbers: &AtomicU64,
-    cost: &Cost,
-    pollers: usize,
+    flow: Flow,
     outside: Outside<'_>,
 ) -> io::Result<Priced> {
-    let window = window(stack)?;
-    let seconds = (cost.hooks / RATE).max(1).next_multiple_of(window);
-    let mut counts = run(stack, numbers, seconds, pollers).await?;
-    let scale = MILLION / crate::real(seconds * RATE);
-    by_the_clock(&mut counts, pollers, scale);
+    let (gathered, batch) = flow.sizes(window(stack)?);
+    say(format!(
+        "{} a second, batches of {batch}, {POLLERS} side by side",
+        flow.rate
+    ));
+    let mut counts = run(stack, numbers, flow).await?;
+    let scale = MILLION / crate::real(gathered * flow.windows);
+    by_the_clock(&mut counts, flow, scale);
     let bill = Bill::of(&counts, scale, outside);
     explain(&counts, outside);
     bill.show();
@@ -182,10 +218,9 @@ async fn priced(
 }
 
 /// Dollars of a million events at other rates: what a batch costs is so much for itself and so
-/// much for each message, found from two sizes of batches. Returns those of full batches.
-fn at_other_rates(window: usize, small: (usize, &Bill), large: (usize, &Bill)) -> f64 {
+/// much for each message, found from two sizes of batches.
+fn at_other_rates(window: usize, small: (usize, &Bill), large: (usize, &Bill)) {
     let batch = |(size, bill): (usize, &Bill)| bill.of_whom("apply") / MILLION * crate::real(size);
-    // Batches that do not meet others can cost less although they are larger.
     let each = ((batch(large) - batch(small)) / crate::real(large.0 - small.0)).max(0.0);
     let own = batch(small) - each * crate::real(small.0);
     let rest = small.1.of_whom("webhook-intake");
@@ -194,47 +229,49 @@ fn at_other_rates(window: usize, small: (usize, &Bill), large: (usize, &Bill)) -
         own * MILLION,
         each * MILLION
     ));
-    let dollars = |size: usize| {
-        let size = crate::real(size);
-        let polled = 2.0 * prices::SQS.cost((size / 10.0).ceil()) / size;
-        rest + (own / size + each + polled) * MILLION
-    };
-    for rate in [10, RATE, 10 * RATE, 50 * RATE] {
+    for rate in [10, SENT, 2 * SENT, 5 * SENT, 10 * SENT] {
         let size = (rate * window / POLLERS).clamp(1, FULL);
+        let messages = crate::real(size);
+        let polled = 2.0 * prices::SQS.cost((messages / 10.0).ceil()) / messages;
+        let dollars = rest + (own / messages + each + polled) * MILLION;
         say(format!(
-            "  at {rate} events/s, batches of {size}: {:.3}",
-            dollars(size)
+            "  at {rate} events/s, batches of {size}: {dollars:.3}"
         ));
     }
-    dollars(FULL)
+}
+
+/// Measures both flows; `outside` is what a batch of so many waits for others.
+async fn measure(
+    cost: &Cost,
+    stack: &Stack,
+    what: &str,
+    target: f64,
+    numbers: u64,
+    outside: impl Fn(usize) -> f64,
+) -> io::Result<()> {
+    let (numbers, window) = (AtomicU64::new(numbers), window(stack)?);
+    let mut bills = Vec::new();
+    for flow in [Flow::steady(cost, window), Flow::full(window)] {
+        let (_, batch) = flow.sizes(window);
+        heading(&format!("a million webhooks {what}, window of {window} s"));
+        let priced = priced(stack, &numbers, flow, &[("apply", outside(batch))]).await?;
+        let total = priced.bill.total();
+        verdict(&format!("{what}, batches of {batch}"), total, Some(target));
+        verdict("  without what waits outside", total - priced.waiting, None);
+        bills.push((batch, priced.bill));
+    }
+    if let [(few, small), (many, large)] = &bills[..] {
+        heading(FORMULA);
+        at_other_rates(window, (*few, small), (*many, large));
+    }
+    Ok(())
 }
 
 /// Webhooks for a map of a database that is loaded.
 pub(crate) async fn measure_database(cost: &Cost, stack: &Stack) -> io::Result<()> {
-    let numbers = AtomicU64::new(20_000_000);
-    let outside = [("apply", super::bill::DATABASE_MS)];
-    let window = window(stack)?;
-    heading(&format!(
-        "a million webhooks into PostgreSQL, {RATE}/s, window of {window} s, {POLLERS} batches side by side"
-    ));
-    let small = priced(stack, &numbers, cost, POLLERS, &outside).await?.bill;
-    verdict(
-        "a million webhooks, target that compares",
-        small.total(),
-        Some(DATABASE_TARGET),
-    );
-    heading("the same in one batch for each window");
-    let large = priced(stack, &numbers, cost, 1, &outside).await?.bill;
-    verdict(
-        "a million webhooks, one batch for each window",
-        large.total(),
-        None,
-    );
-    heading(FORMULA);
-    let gathered = RATE * window;
-    let full = at_other_rates(window, (gathered / POLLERS, &small), (gathered, &large));
-    verdict("the same in full batches", full, Some(DATABASE_TARGET));
-    Ok(())
+    let outside = |_| super::bill::DATABASE_MS;
+    let what = "into PostgreSQL";
+    measure(cost, stack, what, DATABASE_TARGET, 20_000_000, outside).await
 }
 
 /// An endpoint that takes everything.
@@ -269,34 +306,7 @@ pub(crate) async fn measure_endpoint(cost: &Cost) -> io::Result<()> {
             "the endpoint was called {before} times for {FIRST} rows"
         )));
     }
-    let numbers = AtomicU64::new(30_000_000);
-    let window = window(&stack)?;
-    let mut priced_so_far = Vec::new();
-    for pollers in [POLLERS, 1] {
-        let rows = RATE * window / pollers;
-        let calls = crate::real(rows.div_ceil(CONCURRENCY));
-        let outside = [("apply", calls * ENDPOINT_MS)];
-        heading(&format!(
-            "a million webhooks to an HTTP endpoint, {RATE}/s, batches of {rows}"
-        ));
-        let priced = priced(&stack, &numbers, cost, pollers, &outside).await?;
-        verdict(
-            &format!("guard in the link table, batches of {rows}"),
-            priced.bill.total(),
-            Some(GUARD_TARGET),
-        );
-        priced_so_far.push((rows, priced));
-    }
-    if let [(few, small), (many, large)] = &priced_so_far[..] {
-        heading(FORMULA);
-        let full = at_other_rates(window, (*few, &small.bill), (*many, &large.bill));
-        verdict("the same in full batches", full, Some(GUARD_TARGET));
-        let own = full - large.waiting;
-        verdict(
-            "and without waiting for the endpoint",
-            own,
-            Some(GUARD_TARGET),
-        );
-    }
-    Ok(())
+    let outside = |rows: usize| crate::real(rows.div_ceil(CONCURRENCY)) * ENDPOINT_MS;
+    let what = "to an HTTP endpoint, guard in the link table";
+    measure(cost, &stack, what, GUARD_TARGET, 30_000_000, outside).await
 }

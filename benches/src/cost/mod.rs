@@ -6,6 +6,7 @@ mod emulator;
 mod fixed;
 mod hooks;
 mod loads;
+mod press;
 mod prices;
 mod stack;
 mod units;

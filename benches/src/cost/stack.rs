@@ -20,6 +20,7 @@ use test_proxy::{Between, Proxy};
 use super::{
     counts::{Counts, Function, Polled},
     emulator::{Emulator, Logged},
+    press::Press,
     watch::{Watch, message, requests},
 };
 use crate::measure::cpu_of_functions;
@@ -60,6 +61,20 @@ pub(crate) struct Mapping {
     pub(crate) window: Duration,
     arn: String,
     url: String,
+}
+
+/// Messages for one invocation.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    messages: Vec<Value>,
+    /// Requests to receive them.
+    receives: f64,
+}
+
+impl Batch {
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
 }
 
 /// A deployed project.
@@ -199,9 +214,9 @@ impl Stack {
         lock(&self.counted).function(function).invocations += count;
     }
 
-    /// Delivers up to `most` messages in one invocation, as a mapping does; returns how many.
-    async fn deliver_one(&self, mapping: &Mapping, most: usize) -> io::Result<usize> {
-        let (messages, receipts) = self.receive(mapping, most).await?;
+    /// Delivers messages in one invocation, as a mapping does; returns how many.
+    async fn deliver_one(&self, mapping: &Mapping, batch: Batch) -> io::Result<usize> {
+        let Batch { messages, receives } = batch;
         if messages.is_empty() {
             return Ok(0);
         }
@@ -241,7 +256,7 @@ impl Stack {
             invocations: 1,
             messages: messages.len(),
             failed: failed.len(),
-            receives: receipts,
+            receives,
             deletes,
         });
         Ok(messages.len())
@@ -270,22 +285,47 @@ impl Stack {
 
     /// Delivers up to `most` messages in one invocation; returns how many.
     pub(crate) async fn deliver(&self, mapping: &Mapping, most: usize) -> io::Result<usize> {
-        self.deliver_side_by_side(mapping, most, (1, Duration::ZERO))
+        let batches = self.deal(mapping, most, 1, None).await?;
+        self.deliver_side_by_side(mapping, batches, Duration::ZERO)
             .await
     }
 
-    /// The same in each of `at_once` invocations, which begin somewhere `within` a time; returns
-    /// how many in all.
-    pub(crate) async fn deliver_side_by_side(
+    /// Receives batches of `most` messages that are gathered side by side, so that each has its
+    /// share of whatever came at any time.
+    pub(crate) async fn deal(
         &self,
         mapping: &Mapping,
         most: usize,
-        (at_once, within): (usize, Duration),
+        at_once: usize,
+        press: Option<Press>,
+    ) -> io::Result<Vec<Batch>> {
+        let (messages, receives) = self.receive(mapping, most * at_once).await?;
+        let empty = || Batch {
+            messages: Vec::with_capacity(most),
+            receives: receives / crate::real(at_once),
+        };
+        let mut dealt: Vec<Batch> = std::iter::repeat_with(empty).take(at_once).collect();
+        for (at, mut message) in messages.into_iter().enumerate() {
+            if let Some(press) = press {
+                press.message(&mut message)?;
+            }
+            dealt[at % at_once].messages.push(message);
+        }
+        Ok(dealt)
+    }
+
+    /// Delivers each batch in an invocation, which begins somewhere `within` a time; returns how many
+    /// messages in all.
+    pub(crate) async fn deliver_side_by_side(
+        &self,
+        mapping: &Mapping,
+        batches: Vec<Batch>,
+        within: Duration,
     ) -> io::Result<usize> {
         self.watch.begin(&mapping.function);
-        let all = (0..at_once).map(|_| async move {
+        let all = batches.into_iter().map(|batch| async move {
             tokio::time::sleep(within.mul_f64(fastrand::f64())).await;
-            self.deliver_one(mapping, most).await
+            self.deliver_one(mapping, batch).await
         });
         let delivered = futures_util::future::join_all(all).await;
         let delivered = delivered.into_iter().collect::<io::Result<Vec<usize>>>()?;
