@@ -16,6 +16,7 @@ use crate::{Stack, StackError, said::said};
 /// How long a service has for its answers. One that needs longer may be well again when it is
 /// used; AWS ends a function that has not begun after ten seconds.
 const PATIENCE: Duration = Duration::from_secs(3);
+
 /// What the services say of what is not there or not allowed. That which passes by itself is not
 /// among it: it is not worth a start that fails.
 const FINAL: [&str; 18] = [
