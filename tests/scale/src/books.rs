@@ -1,10 +1,11 @@
 //! The books of webhooks on DynamoDB: which partition gets how many units of reading and writing.
 //!
 //! What is simulated: webhooks come evenly, and each is received up to a second after it was made.
-//! Five batches are gathered side by side, or more where there is much, each until it is full or its window is over, so that each
-//! has packs of all of that time. A worker reads the books, applies for 300 ms, and settles; a call
-//! takes 5 ms, and who was late is refused, pays, and tries again. Where a pack is entered, how
-//! large the item is, and what comes next is decided by the code of `shared/aws`.
+//! Five batches are gathered side by side, or more where there is much, each until it is full or its
+//! window is over, so that each has packs of all of that time. A worker reads the books, applies for
+//! 300 ms, and settles; a call takes 5 ms, and who was late is refused, pays, and tries again. Where
+//! a pack is entered, how large the item is, and what comes next is decided by the code of
+//! `shared/aws`.
 
 use std::{
     cmp::Reverse,
