@@ -11,20 +11,17 @@ use definition::{Definition, Map};
 use futures_util::{FutureExt, StreamExt, future, stream};
 use jiff::Timestamp;
 use mapping::{Plan, Plans};
-use model::{
-    Attempt, ConnectionName, Counts, Lane, MapName, MapRecord, MapState, Outcome, PackId, PackRef,
-    Settlement,
-};
+use model::{ConnectionName, Lane, MapName, MapRecord, MapState, PackId, PackRef};
 use ports::{Checkpoints, Clock, Ledger, Source, StoreError, Systems, SystemsError, Target};
 use runtime::{Breakers, MapStates, Metrics, Outbox, Parking, Pass, Tally, Traces};
 
 use crate::{
     batch::Batch,
     bisect::Bisect,
+    conclude::Applied,
     invocation::Invocation,
     open::{Item, Messages, SUSPICIOUS},
     stop::Stop,
-    traced::traced,
     verdict::Verdict,
 };
 
@@ -59,6 +56,10 @@ pub struct Apply {
     pub grace: Option<Duration>,
 }
 
+/// Webhooks that were made within so many milliseconds and come for the first time are not looked for
+/// in the books. One that comes twice at once is applied twice, as the guard lets it, and counts
+/// once; to look for each would cost more than that ever does.
+const FRESH: i64 = 30_000;
 /// Maps of one invocation that are worked on side by side.
 const MAPS_AT_ONCE: usize = 4;
 
@@ -107,9 +108,8 @@ impl Apply {
             let groups = self.open_some(&mut messages, deadline, &mut failed).await;
             let applied = stream::iter(groups)
                 .map(|((map, lane), items)| self.apply_group(map, lane, items, invocation))
-                .buffer_unordered(MAPS_AT_ONCE)
-                .collect::<Vec<_>>();
-            failed.extend(applied.await.into_iter().flatten());
+                .buffer_unordered(MAPS_AT_ONCE);
+            failed.extend(self.finish(invocation, applied.collect().await).await);
             if messages.is_empty() {
                 break;
             }
@@ -121,33 +121,46 @@ impl Apply {
         runtime::failed_items(failed)
     }
 
-    /// Applies the packs of one map; returns the messages that come back.
+    /// Applies the packs of one map.
     async fn apply_group(
         &self,
         map: MapName,
         lane: Lane,
         mut items: Vec<Item>,
         invocation: &Invocation,
-    ) -> Vec<String> {
+    ) -> Applied {
         let tally = Mutex::default();
         let applied = self.apply_map(&map, lane, &mut items, invocation, &tally);
         let applied = std::panic::AssertUnwindSafe(applied).catch_unwind().await;
         let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.metrics.gather(self.clock.now(), &map, tally);
-        let stop = match applied {
-            Ok(Ok(())) => return Vec::new(),
-            Ok(Err(stop)) => stop,
+        let failed = match applied {
+            Ok(Ok(())) => Vec::new(),
+            Ok(Err(stop)) => self.stop(&map, lane, items, stop, invocation).await,
             Err(_) => {
                 tracing::error!(map.name = %map, "applying packs of map `{map}` panicked; they come back");
-                Stop::Wait(Duration::from_secs(1))
+                let stop = Stop::Wait(Duration::from_secs(1));
+                self.stop(&map, lane, items, stop, invocation).await
             }
         };
+        Applied { map, failed, tally }
+    }
+
+    /// Does with packs what is to be done when it is not their time; returns the messages that come
+    /// back.
+    async fn stop(
+        &self,
+        map: &MapName,
+        lane: Lane,
+        items: Vec<Item>,
+        stop: Stop,
+        invocation: &Invocation,
+    ) -> Vec<String> {
         match stop {
-            Stop::Wait(wait) => self.put_off(&map, lane, items, wait).await,
-            Stop::Down(wait) => self.set_aside(&map, lane, items, wait, invocation).await,
-            Stop::Broken(reason) => self.break_map(&map, lane, items, reason).await,
-            Stop::Late => self.give_back(&map, lane, items).await,
-            Stop::Slow => self.put_off_slow(&map, lane, items).await,
+            Stop::Wait(wait) => self.put_off(map, lane, items, wait).await,
+            Stop::Down(wait) => self.set_aside(map, lane, items, wait, invocation).await,
+            Stop::Broken(reason) => self.break_map(map, lane, items, reason).await,
+            Stop::Late => self.give_back(map, lane, items).await,
+            Stop::Slow => self.put_off_slow(map, lane, items).await,
             Stop::Store(error) => {
                 tracing::warn!(map.name = %map, "packs of map `{map}` come back: {error}");
                 items.into_iter().map(|item| item.id).collect()
@@ -250,6 +263,8 @@ impl Apply {
             }
             work.invocation.begin();
             if first.receives >= SUSPICIOUS {
+                // It may be the last thing this worker does.
+                self.settle_kept(work.invocation).await;
                 let work = &work.of(&items[..1]);
                 let verdicts = Bisect::new(self, work, first).run().await?;
                 self.conclude(work, &items[..1], verdicts).await?;
@@ -266,13 +281,21 @@ impl Apply {
     }
 
     /// The packs that come once more although they have been settled. A pack can come again in a
-    /// message of its own, so how often one was received says nothing.
+    /// message of its own, so how often one was received says little.
     async fn settled(&self, lane: Lane, items: &[Item]) -> Result<HashSet<PackId>, StoreError> {
         // What comes from the failure store is in the books already.
         if lane == Lane::Retry {
             return Ok(HashSet::new());
         }
-        let packs: Vec<PackRef> = items.iter().map(|item| (&item.pack.head).into()).collect();
+        let fresh = self.clock.now().as_millisecond() - FRESH;
+        let packs: Vec<PackRef> = items
+            .iter()
+            .filter(|item| !(lane == Lane::Live && item.is_first(fresh)))
+            .map(|item| (&item.pack.head).into())
+            .collect();
+        if packs.is_empty() {
+            return Ok(HashSet::new());
+        }
         self.ledger.settled(&packs).await
     }
 
@@ -315,60 +338,6 @@ impl Apply {
             }
             Err(error) => Err(self.target_stop(work, error).await),
         }
-    }
-
-    /// Reports, settles and cleans up, in this order: a failure is on its way to its store no
-    /// later than its pack counts as done, and a pack counts once however often this is
-    /// repeated.
-    async fn conclude(
-        &self,
-        work: &Work<'_>,
-        items: &[Item],
-        verdicts: Vec<Verdict>,
-    ) -> Result<(), Stop> {
-        ports::crash_point("apply.written");
-        let mut verdicts = verdicts.into_iter();
-        let mut settlements = Vec::with_capacity(items.len());
-        let mut outcomes = Counts::default();
-        let attempt = Attempt::from(self.clock.new_id());
-        let mut report = crate::verdict::Report::new(work.plan, self.clock.now());
-        for item in items {
-            let mut counts = Counts::default();
-            for (index, change) in item.pack.changes.iter().enumerate() {
-                let verdict = verdicts
-                    .next()
-                    .unwrap_or(Verdict::Ended(Outcome::Unchanged));
-                counts.add(verdict.outcome(), 1);
-                report.add(&item.pack.head, index, change, verdict);
-            }
-            outcomes.merge(&counts);
-            settlements.push(Settlement {
-                pack: (&item.pack.head).into(),
-                counts,
-                attempt,
-            });
-        }
-        let traced = traced(self.traces, items, &settlements);
-        let mut settled = outcomes.total();
-        if work.lane == Lane::Retry {
-            // What comes from the failure store is in the books already.
-            settlements.clear();
-            settled = 0;
-        }
-        report
-            .send(&self.outbox, settlements, self.ledger.as_ref())
-            .await?;
-        ports::crash_point("apply.settled");
-        // Only now: what comes back is counted when it is settled.
-        note(work.tally, |tally| {
-            tally.outcomes.merge(&outcomes);
-            tally.settled += settled;
-        });
-        for traced in traced {
-            traced.log(work.plan.map(), self.clock.now());
-        }
-        let blobs: Vec<String> = items.iter().filter_map(|item| item.blob.clone()).collect();
-        Ok(self.outbox.close(&blobs).await?)
     }
 }
 

@@ -1,7 +1,10 @@
 //! The time of an invocation, and what its maps share.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,7 +12,7 @@ use futures_util::future::{self, Either};
 use jiff::Timestamp;
 use ports::Clock;
 
-use crate::{hold::Probes, stop::Stop};
+use crate::{conclude::Kept, hold::Probes, stop::Stop};
 
 /// One invocation.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(crate) struct Invocation {
     /// Whether anything was begun with.
     begun: AtomicBool,
     pub(crate) probes: Probes,
+    /// Packs that are to be settled with others.
+    pub(crate) kept: Mutex<Kept>,
 }
 
 impl Invocation {
@@ -30,6 +35,7 @@ impl Invocation {
             end: grace.and_then(|grace| deadline.saturating_add(grace).ok()),
             begun: AtomicBool::new(false),
             probes: Probes::default(),
+            kept: Mutex::default(),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod batch;
 mod bisect;
+mod conclude;
 mod config;
 mod fetch;
 mod handler;

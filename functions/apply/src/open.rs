@@ -4,7 +4,7 @@ use std::{collections::HashMap, vec::IntoIter};
 
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use jiff::Timestamp;
-use model::{Lane, MapName, Pack, decode_pack};
+use model::{Lane, MapName, Pack, RunId, decode_pack};
 use runtime::Outbox;
 
 use crate::{handler::Apply, stop::Stop};
@@ -34,6 +34,17 @@ impl Item {
             .changes
             .iter()
             .all(|change| change.observed >= began)
+    }
+
+    /// Whether it is a webhook that was made after `fresh`, in milliseconds of Unix time, and was not
+    /// received before.
+    pub(crate) fn is_first(&self, fresh: i64) -> bool {
+        let head = &self.pack.head;
+        let made = head
+            .id
+            .made()
+            .filter(|_| head.run == RunId::live(&head.map));
+        self.receives <= 1 && made.is_some_and(|made| made > fresh)
     }
 
     /// A part of a message, as if it were one of its own.

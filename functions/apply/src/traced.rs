@@ -17,6 +17,7 @@ pub(crate) fn passed_on(traces: Traces, head: &PackHead) -> Option<TraceParent> 
 }
 
 /// What became of a pack whose trace is in the sample.
+#[derive(Debug)]
 pub(crate) struct Traced {
     trace: TraceId,
     pack: PackId,

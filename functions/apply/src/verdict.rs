@@ -8,7 +8,6 @@ use model::{
     Cause, Change, Failure, FailureId, FailureReport, Outcome, PackHead, PackId, Resolved,
     Settlement,
 };
-use ports::Ledger;
 use runtime::Outbox;
 
 use crate::stop::Stop;
@@ -85,14 +84,14 @@ impl<'p> Report<'p> {
         }
     }
 
+    /// Whether there is nothing to tell.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.failures.is_empty() && self.resolved.is_empty()
+    }
+
     /// Sends all of it, and settles the packs it is of. When it returns `Ok`, `retry` will hear
     /// of every failure.
-    pub(crate) async fn send(
-        self,
-        outbox: &Outbox,
-        settles: Vec<Settlement>,
-        ledger: &dyn Ledger,
-    ) -> Result<(), Stop> {
+    pub(crate) async fn send(self, outbox: &Outbox, settles: Vec<Settlement>) -> Result<(), Stop> {
         let mut reports = Vec::new();
         for failures in self.failures.chunks(FAILURES_PER_REPORT) {
             reports.extend(failed(failures, &settles));
@@ -102,13 +101,7 @@ impl<'p> Report<'p> {
                 .chunks(FAILURES_PER_REPORT)
                 .filter_map(resolved),
         );
-        if !reports.is_empty() {
-            outbox.report(self.plan.map(), &reports, settles).await?;
-            ports::crash_point("apply.reported");
-        } else if !settles.is_empty() {
-            ledger.settle(settles).await?;
-        }
-        Ok(())
+        Ok(outbox.report(self.plan.map(), &reports, settles).await?)
     }
 }
 

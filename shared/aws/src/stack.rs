@@ -3,7 +3,7 @@
 use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
 
 use definition::{Definition, Severity};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future, stream};
 use jiff::Timestamp;
 use model::{MapName, QueueName};
 use ports::{
@@ -272,14 +272,34 @@ impl Stack {
         self.traces
     }
 
-    /// Adds up what is old in the books of those of these maps, and of those that are gone, whose
-    /// turn it is, which each has now and then. To be called every minute. It takes half of the time until `deadline` at
-    /// most.
+    /// Adds up what is old in the books: of webhooks, and of those of these maps, and of those that are
+    /// gone, whose turn it is, which each has now and then. To be called every minute. It takes half
+    /// of the time until `deadline` at most.
     pub async fn fold<'m>(&self, maps: impl IntoIterator<Item = &'m MapName>, deadline: Timestamp) {
-        const AT_ONCE: usize = 8;
         let began = self.clock.now();
         let half = deadline.duration_since(began) / 2;
         let end = began.saturating_add(half).unwrap_or(began);
+        future::join(self.fold_journal(end), self.fold_maps(maps, end)).await;
+    }
+
+    async fn fold_journal(&self, end: Timestamp) {
+        if !self.state.is_turn_of_journal() {
+            return;
+        }
+        while self.clock.now() < end {
+            match self.state.fold_journal().await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!("adding up the books of webhooks has to wait: {error}");
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn fold_maps<'m>(&self, maps: impl IntoIterator<Item = &'m MapName>, end: Timestamp) {
+        const AT_ONCE: usize = 8;
         let mut maps = self.state.maps_to_fold(maps).await;
         // Those that a former call had no time for come sooner in another one.
         fastrand::shuffle(&mut maps);

@@ -165,6 +165,16 @@ impl RunId {
 }
 
 impl PackId {
+    /// When it was made, in milliseconds of Unix time; `None` of an identifier that does not tell.
+    #[must_use]
+    pub fn made(self) -> Option<i64> {
+        const TIME_ORDERED: usize = 7;
+        let time_ordered = self.0.get_version_num() == TIME_ORDERED;
+        let (seconds, nanos) = self.0.get_timestamp().filter(|_| time_ordered)?.to_unix();
+        let seconds = i64::try_from(seconds).ok()?;
+        Some(seconds * 1_000 + i64::from(nanos / 1_000_000))
+    }
+
     /// A part of this pack, for who writes packs once each: the same for the same changes of it,
     /// and different from all other parts and from the whole.
     #[must_use]

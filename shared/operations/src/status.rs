@@ -155,9 +155,11 @@ pub struct Balance {
 impl Operations {
     /// Where the deployment stands.
     pub async fn status(&self) -> Result<Status, OperationError> {
-        let mut maps = Vec::with_capacity(self.definition.maps.len());
-        for map in self.definition.maps.keys() {
-            maps.push(self.map_status(map).await?);
+        let names: Vec<&MapName> = self.definition.maps.keys().collect();
+        let books = self.ledger.books_of(&names).await?;
+        let mut maps = Vec::with_capacity(names.len());
+        for (map, books) in names.into_iter().zip(books) {
+            maps.push(self.status_with(map, books).await?);
         }
         let broken = self.breakers.tripped().await?;
         let broken = broken.into_iter().map(|(connection, since, error)| Broken {
@@ -185,8 +187,12 @@ impl Operations {
 
     /// Where a map stands.
     pub async fn map_status(&self, map: &MapName) -> Result<MapStatus, OperationError> {
-        let record = self.states.get(map).await?;
         let books = self.ledger.books(map).await?;
+        self.status_with(map, books).await
+    }
+
+    async fn status_with(&self, map: &MapName, books: Books) -> Result<MapStatus, OperationError> {
+        let record = self.states.get(map).await?;
         let unresolved = FailureFilter {
             map: Some(map.clone()),
             ..FailureFilter::unresolved()

@@ -18,7 +18,7 @@ pub trait Ledger: Debug + Send + Sync {
     ///
     /// Returns the packs that another attempt has settled: what that one said stands, and
     /// failures that this one found in them are not to be stored. While a pack is remembered
-    /// this MUST be known, but for two attempts that both had no failures.
+    /// this MUST be known to an attempt that had failures.
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<HashSet<PackId>, StoreError>;
 
     /// Which of `packs` are known to be settled. One that was settled more than an hour ago may
@@ -44,4 +44,13 @@ pub trait Ledger: Debug + Send + Sync {
 
     /// The books of a map over all its runs.
     async fn books(&self, map: &MapName) -> Result<Books, StoreError>;
+
+    /// The books of several maps, in order.
+    async fn books_of(&self, maps: &[&MapName]) -> Result<Vec<Books>, StoreError> {
+        let mut all = Vec::with_capacity(maps.len());
+        for map in maps {
+            all.push(self.books(map).await?);
+        }
+        Ok(all)
+    }
 }

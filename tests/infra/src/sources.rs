@@ -163,7 +163,11 @@ fn implemented(line: &str) -> Option<&str> {
 
 fn function_name(line: &str) -> Option<&str> {
     let (before, after) = line.trim_start().split_once("fn ")?;
-    let is_head = |word: &str| word.starts_with("pub") || ["async", "const"].contains(&word);
+    let before = match before.strip_prefix("pub(") {
+        Some(within) => within.split_once(')')?.1,
+        None => before,
+    };
+    let is_head = |word: &str| ["pub", "async", "const"].contains(&word);
     let name = after.split(|c| !is_word(c)).next()?;
     before.split_whitespace().all(is_head).then_some(name)
 }
@@ -216,7 +220,7 @@ impl Port for Thing {
             .await
     }
 
-    pub(super) fn other(&self) {
+    pub(in crate::state) fn other(&self) {
         self.client
             .put_item()
             .send();

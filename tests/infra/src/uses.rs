@@ -235,7 +235,14 @@ pub(crate) const USERS: [User; 6] = [
                     "failures/mod.rs DynamoFailures::expire",
                 ],
             ),
-            of("fold", &["state/fold.rs StateTable::fold", LIST]),
+            of(
+                "fold",
+                &[
+                    "state/fold.rs StateTable::fold",
+                    "state/journal/fold.rs StateTable::fold_journal",
+                    LIST,
+                ],
+            ),
             of("queues", &[GIVE_BACK]),
         ],
         never: &[NO_NAMES, NO_NAMES_KNOWN, NO_SETTLING],
@@ -261,6 +268,7 @@ pub(crate) const OPERATOR: User = User {
             "ledger",
             &[
                 "state/ledger.rs DynamoLedger::books",
+                "state/ledger.rs DynamoLedger::books_of",
                 "state/ledger.rs DynamoLedger::in_flight",
                 "state/ledger.rs DynamoLedger::runs",
             ],

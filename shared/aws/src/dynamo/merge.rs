@@ -1,4 +1,4 @@
-//! Indexes that are spread over shards, read as one.
+//! What is spread over shards, read as one.
 
 use std::collections::VecDeque;
 
@@ -20,13 +20,15 @@ pub(crate) enum Bound {
     After(String),
     /// What sorts before this.
     Before(String),
+    /// What sorts between these, both included.
+    Within(String, String),
 }
 
-/// A part of one shard of an index.
+/// A part of one shard of an index, or of a table.
 #[derive(Debug, Clone)]
 pub(crate) struct Range {
-    /// The index.
-    pub(crate) index: &'static str,
+    /// The index; a table is read as it is now.
+    pub(crate) index: Option<&'static str>,
     /// Its hash key, and the shard.
     pub(crate) shard: (&'static str, String),
     /// Its range key, which has to be text.
@@ -45,6 +47,7 @@ impl Range {
             Bound::Open => place,
             Bound::After(after) => place.compare(self.sort, ">", text(after)),
             Bound::Before(before) => place.compare(self.sort, "<", text(before)),
+            Bound::Within(from, to) => place.between(self.sort, text(from), text(to)),
         };
         let expression = place.expression();
         let filter = self.filter.clone();
@@ -52,7 +55,8 @@ impl Range {
             .client
             .query()
             .table_name(&table.name)
-            .index_name(self.index)
+            .set_index_name(self.index.map(str::to_owned))
+            .consistent_read(self.index.is_none())
             .set_key_condition_expression(expression)
             .set_filter_expression(filter.expression());
         for (name, meaning) in place.names.into_iter().chain(filter.names) {
@@ -81,7 +85,7 @@ impl Range {
     }
 }
 
-/// The entries of several ranges of one index, in order of its range key. It holds one page of
+/// The entries of several ranges, in order of their range key. It holds one page of
 /// each at most.
 #[derive(Debug)]
 pub(crate) struct Merge {

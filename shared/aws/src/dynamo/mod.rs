@@ -80,6 +80,16 @@ impl Conditions {
         self
     }
 
+    /// `name` is between two values or one of them.
+    pub(crate) fn between(mut self, name: &str, from: AttributeValue, to: AttributeValue) -> Self {
+        self.names.insert(format!("#{name}"), name.into());
+        self.values.insert(format!(":{name}_from"), from);
+        self.values.insert(format!(":{name}_to"), to);
+        self.parts
+            .push(format!("#{name} BETWEEN :{name}_from AND :{name}_to"));
+        self
+    }
+
     /// `name` is one of `values`, of which there is one at least.
     pub(crate) fn one_of(mut self, name: &str, values: Vec<AttributeValue>) -> Self {
         let marks: Vec<String> = (0..values.len())

@@ -52,7 +52,7 @@ fn ranges(filter: &FailureFilter, after: Option<&str>) -> Vec<Range> {
         None => Bound::Open,
     };
     let range = |shard| Range {
-        index,
+        index: Some(index),
         shard: (hash, shard),
         sort: "age",
         bound: bound.clone(),
@@ -268,7 +268,7 @@ impl DynamoFailures {
 /// The shards of `by_due` of one side, up to `before`.
 pub(crate) fn by_due(side: char, before: &Bound) -> Vec<Range> {
     let range = |shard| Range {
-        index: "by_due",
+        index: Some("by_due"),
         shard: ("due_shard", format!("{side}#{shard}")),
         sort: "due",
         bound: before.clone(),

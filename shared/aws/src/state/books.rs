@@ -14,7 +14,7 @@ use super::{
     active::books_partition,
     bucket::{Bucket, Entered, Entry, Groups, Places, Sums, late},
     item::{Item, Refused, get_text, key, number, put_refused, revision},
-    new_revision,
+    journal, new_revision,
     place::Place,
 };
 use crate::dynamo::{Transacted, after_transactions};
@@ -46,7 +46,7 @@ struct Left {
 }
 
 /// The items of a transaction, which has to be made anew for every attempt.
-fn puts(items: &[Put]) -> Vec<TransactWriteItem> {
+pub(super) fn puts(items: &[Put]) -> Vec<TransactWriteItem> {
     let put = |put: &Put| TransactWriteItem::builder().put(put.clone()).build();
     items.iter().map(put).collect()
 }
@@ -60,7 +60,10 @@ impl StateTable {
         &self,
         all: &[Settlement],
     ) -> Result<HashSet<PackId>, StoreError> {
-        self.enter(Groups::settled(all)).await
+        let (webhooks, others) = journal::divide(all);
+        let mut overruled = self.enter(Groups::settled(others)).await?;
+        overruled.extend(self.enter_webhooks(webhooks).await?);
+        Ok(overruled)
     }
 
     /// Enters news; returns the packs that stand in the books as others said.
@@ -222,7 +225,7 @@ impl StateTable {
                 return Ok(left);
             }
             let beside = late(map, run, self.now(), &sums);
-            items.push(self.put(Put::builder().set_item(Some(beside)))?);
+            items.push(self.put_here(Put::builder().set_item(Some(beside)))?);
             match self.as_table().transact(WHAT, || puts(&items)).await? {
                 Transacted::Done => {
                     for (place, bucket) in written {
@@ -239,7 +242,10 @@ impl StateTable {
         }
     }
 
-    fn put(&self, put: aws_sdk_dynamodb::types::builders::PutBuilder) -> Result<Put, StoreError> {
+    pub(super) fn put_here(
+        &self,
+        put: aws_sdk_dynamodb::types::builders::PutBuilder,
+    ) -> Result<Put, StoreError> {
         let put = put.table_name(&self.table).build();
         put.map_err(StoreError::unavailable(WHAT))
     }
@@ -252,7 +258,7 @@ impl StateTable {
         mine: Revision,
     ) -> Result<Put, StoreError> {
         let put = Put::builder().set_item(Some(after.item(place, mine, self.now())));
-        self.put(match before.revision {
+        self.put_here(match before.revision {
             None => put.condition_expression("attribute_not_exists(pk)"),
             Some(seen) => put
                 .condition_expression("rev = :seen")
@@ -293,8 +299,8 @@ impl StateTable {
             .condition_expression("attribute_not_exists(pk)");
         let beside = late(map, run, self.now(), &Sums::moving(&from, &to));
         let items = [
-            self.put(mark)?,
-            self.put(Put::builder().set_item(Some(beside)))?,
+            self.put_here(mark)?,
+            self.put_here(Put::builder().set_item(Some(beside)))?,
         ];
         // If it is refused, it has been said before.
         self.as_table()

@@ -32,9 +32,9 @@ pub(super) fn late(map: &MapName, run: RunId, now: i64, sums: &Sums) -> Item {
 }
 
 /// The half of a pack's identifier that is random; enough to tell the packs of a bucket apart.
-type ShortId = [u8; 8];
+pub(super) type ShortId = [u8; 8];
 
-fn short(id: PackId) -> ShortId {
+pub(super) fn short(id: PackId) -> ShortId {
     let (_, low) = id.as_uuid().as_u64_pair();
     low.to_be_bytes()
 }
@@ -103,15 +103,26 @@ impl Sums {
         }
     }
 
+    /// What changes come to that are read when they end.
+    pub(super) fn ended(counts: &Counts) -> Self {
+        let ended = ended(counts);
+        Self {
+            read: ended.iter().sum(),
+            ended,
+        }
+    }
+
     /// What moves outcomes from one to another.
     pub(super) fn moving(from: &Counts, to: &Counts) -> Self {
-        let (mut moved, from) = (ended(to), ended(from));
-        for (sum, less) in moved.iter_mut().zip(from) {
-            *sum -= less;
-        }
+        let mut moved = Self::ended(to);
+        moved.merge(&Self::ended(from).times(-1));
+        Self { read: 0, ..moved }
+    }
+
+    pub(super) fn times(self, n: i64) -> Self {
         Self {
-            read: 0,
-            ended: moved,
+            read: self.read * n,
+            ended: self.ended.map(|sum| sum * n),
         }
     }
 
@@ -369,7 +380,7 @@ impl Groups {
         groups
     }
 
-    pub(super) fn settled(settlements: &[Settlement]) -> Self {
+    pub(super) fn settled<'s>(settlements: impl IntoIterator<Item = &'s Settlement>) -> Self {
         let mut groups = Self::default();
         for Settlement {
             pack,

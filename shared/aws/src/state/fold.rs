@@ -35,16 +35,16 @@ const KEYS: usize = 100;
 const WHAT: &str = "adding the books up";
 
 /// The parts of an update that adds to totals and to the revision.
-struct Adds {
+pub(super) struct Adds {
     /// What else the update does.
-    set: &'static str,
+    pub(super) set: &'static str,
     terms: Vec<String>,
     names: HashMap<String, String>,
-    values: Item,
+    pub(super) values: Item,
 }
 
 impl Adds {
-    fn new(sums: &Sums) -> Self {
+    pub(super) fn new(sums: &Sums) -> Self {
         let mut adds = Self {
             set: "",
             terms: vec!["rev :one".into()],
@@ -59,11 +59,11 @@ impl Adds {
         adds
     }
 
-    fn expression(&self) -> String {
+    pub(super) fn expression(&self) -> String {
         format!("{} ADD {}", self.set, self.terms.join(", "))
     }
 
-    fn names(&self) -> Option<HashMap<String, String>> {
+    pub(super) fn names(&self) -> Option<HashMap<String, String>> {
         // DynamoDB refuses an empty one.
         (!self.names.is_empty()).then(|| self.names.clone())
     }

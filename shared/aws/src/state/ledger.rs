@@ -17,6 +17,7 @@ use super::{
     bucket::{Bucket, Sums},
     fold::run_of,
     item::{Item, get_text, text, unavailable},
+    journal::{self, Unfolded},
     place::Place,
 };
 use crate::{Books, DynamoFailures};
@@ -101,17 +102,46 @@ impl DynamoLedger {
         Ok(sums)
     }
 
-    /// The same of all runs of a map that have news.
-    async fn all_active(&self, map: &MapName) -> Result<Vec<(RunId, Sums)>, StoreError> {
+    /// The same of all runs of a map that have news, webhooks among them.
+    async fn all_active(
+        &self,
+        map: &MapName,
+        unfolded: &mut Unfolded,
+    ) -> Result<Vec<(RunId, Sums)>, StoreError> {
         let items = self.state.active_runs(map).await?;
-        let runs = items
+        let runs: Vec<(RunId, Item)> = items
             .into_iter()
-            .filter_map(|item| Some((run_of(&item, "A#")?, item)));
-        stream::iter(runs)
+            .filter_map(|item| Some((run_of(&item, "A#")?, item)))
+            .collect();
+        let live = RunId::live(map);
+        let totals = runs.iter().find(|(run, _)| *run == live);
+        let totals = totals.map(|(_, item)| item);
+        let webhooks = self.state.unfolded_of(unfolded, map, totals).await?;
+        let mut all: Vec<(RunId, Sums)> = stream::iter(runs)
             .map(|(run, item)| async move { Ok((run, self.active(map, run, &item).await?)) })
             .buffer_unordered(AT_ONCE)
             .try_collect()
-            .await
+            .await?;
+        if webhooks != Sums::default() {
+            all.push((live, webhooks));
+        }
+        Ok(all)
+    }
+
+    async fn books_once(
+        &self,
+        map: &MapName,
+        unfolded: &mut Unfolded,
+    ) -> Result<model::Books, StoreError> {
+        let mut sums = Sums::default();
+        for (_, active) in self.all_active(map, unfolded).await? {
+            sums.merge(&active);
+        }
+        let pk = books_partition(map);
+        if let Some(retired) = self.state.item(WHAT, &pk, "T").await? {
+            sums.merge(&Sums::of_item(&retired));
+        }
+        self.complete(map, None, sums).await
     }
 
     async fn complete(
@@ -202,13 +232,17 @@ impl Ledger for DynamoLedger {
 
     async fn settled(&self, packs: &[PackRef]) -> Result<HashSet<PackId>, StoreError> {
         let mut places: HashMap<Place, Vec<PackId>> = HashMap::new();
+        let mut webhooks = Vec::new();
         for PackRef { id, map, run } in packs {
-            places
-                .entry(Place::of(*id, map, *run))
-                .or_default()
-                .push(*id);
+            if let Some(made) = journal::made(*id, map, *run) {
+                webhooks.push((*id, made));
+            } else {
+                let place = Place::of(*id, map, *run);
+                places.entry(place).or_default().push(*id);
+            }
         }
-        let mut settled = HashSet::new();
+        let entered = self.state.entered(webhooks).await?;
+        let mut settled: HashSet<PackId> = entered.into_keys().collect();
         while !places.is_empty() {
             places = self.settled_at(places, &mut settled).await?;
         }
@@ -241,7 +275,8 @@ impl Ledger for DynamoLedger {
         limit: usize,
     ) -> Result<Vec<(RunId, model::Books)>, StoreError> {
         let mut runs: HashMap<RunId, Sums> = HashMap::new();
-        for (run, sums) in self.all_active(map).await? {
+        let mut unfolded = self.state.unfolded().await?;
+        for (run, sums) in self.all_active(map, &mut unfolded).await? {
             runs.entry(run).or_default().merge(&sums);
         }
         for item in self.retired(map, limit).await? {
@@ -263,14 +298,27 @@ impl Ledger for DynamoLedger {
     }
 
     async fn books(&self, map: &MapName) -> Result<model::Books, StoreError> {
-        let mut sums = Sums::default();
-        for (_, active) in self.all_active(map).await? {
-            sums.merge(&active);
+        let mut unfolded = self.state.unfolded().await?;
+        let books = self.books_once(map, &mut unfolded).await?;
+        if books.balanced() {
+            return Ok(books);
         }
-        let pk = books_partition(map);
-        if let Some(retired) = self.state.item(WHAT, &pk, "T").await? {
-            sums.merge(&Sums::of_item(&retired));
+        // What was read in the course of a second or more can be of different moments.
+        let mut unfolded = self.state.unfolded().await?;
+        self.books_once(map, &mut unfolded).await
+    }
+
+    async fn books_of(&self, maps: &[&MapName]) -> Result<Vec<model::Books>, StoreError> {
+        let mut unfolded = self.state.unfolded().await?;
+        let mut all = Vec::with_capacity(maps.len());
+        for map in maps {
+            let books = self.books_once(map, &mut unfolded).await?;
+            all.push(if books.balanced() {
+                books
+            } else {
+                self.books(map).await?
+            });
         }
-        self.complete(map, None, sums).await
+        Ok(all)
     }
 }

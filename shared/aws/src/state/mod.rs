@@ -14,6 +14,8 @@
 //! | totals of a run with news | `B#<map>` | `A#<run>` |
 //! | totals of a run without | `B#<map>` | `R#<run>` |
 //! | an amendment | `B#<map>` | `X#<run>#<reason>` |
+//! | packs of webhooks ([`journal`]) | `J#<shard>` | `<milliseconds>e<random>`, `<milliseconds>w<pack>` |
+//! | how far these are added up | `J` | `cursor` |
 //! | packs of eight seconds of a run | `H#<map>#<run>` | `s<the first of them>` |
 //! | those of a part of these | `H#<map>#<run>#s<the first>.<part>` | `s<the first>.<part>` |
 //! | late news of older packs | `H#<map>#<run>` | `s<second>x<random>` |
@@ -25,6 +27,7 @@ mod checkpoints;
 mod fold;
 mod incidents;
 mod item;
+mod journal;
 mod ledger;
 mod links;
 mod names;
@@ -74,6 +77,12 @@ impl StateTable {
         self.as_table().may_read().await
     }
 
+    /// Whether the journal is added up in this minute.
+    pub(crate) fn is_turn_of_journal(&self) -> bool {
+        let minute = self.now().div_euclid(60);
+        minute.rem_euclid(i64::from(TURNS)) == 0
+    }
+
     fn now(&self) -> i64 {
         self.clock.now().as_second()
     }
@@ -97,7 +106,7 @@ fn shard(name: &str) -> u32 {
     hash(name) % SHARDS
 }
 
-/// Minutes in which each map has its turn once.
+/// Minutes in which each map, and the journal, has its turn once.
 const TURNS: u32 = 5;
 
 /// Whether it is the turn of a map in this minute: to look after the books of each in every

@@ -52,16 +52,9 @@ pub(super) fn end_of(second: i64) -> String {
 
 /// When a pack was made: the first of eight seconds, and milliseconds into them.
 fn made(id: PackId) -> Option<(i64, u32)> {
-    const TIME_ORDERED: usize = 7;
-    let uuid = id.as_uuid();
-    let time = uuid
-        .get_timestamp()
-        .filter(|_| uuid.get_version_num() == TIME_ORDERED)?;
-    let (seconds, nanos) = time.to_unix();
-    let second = i64::try_from(seconds).ok()?;
-    let into = second.rem_euclid(SECONDS);
-    let millis = u32::try_from(into).ok()? * 1_000 + nanos / 1_000_000;
-    Some((second - into, millis))
+    let made = id.made()?;
+    let into = made.rem_euclid(SECONDS * 1_000);
+    Some(((made - into) / 1_000, u32::try_from(into).ok()?))
 }
 
 impl Place {

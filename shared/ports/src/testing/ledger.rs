@@ -382,6 +382,55 @@ pub async fn amends_once(fixture: &dyn LedgerFixture) {
     );
 }
 
+/// Packs of webhooks, whose identifiers tell when they were made, count once as well; and failures of
+/// one are the word of the first attempt that says so.
+pub async fn settles_webhooks_once(fixture: &dyn LedgerFixture) {
+    let map = map_name("customers");
+    let live = RunId::live(&map);
+    let made = |nanos| uuid::Timestamp::from_unix(uuid::NoContext, 1_795_608_000, nanos);
+    let ids = [1, 2, 3].map(|n| Uuid::new_v7(made(n)).as_u128());
+    for id in ids {
+        open(fixture, &map, live, id, 1).await;
+    }
+    let settle = async |id, attempt, outcome| {
+        let mut counts = Counts::default();
+        counts.add(outcome, 1);
+        let pack = PackRef {
+            run: live,
+            ..pack_ref(id)
+        };
+        let settlement = Settlement {
+            pack: pack.clone(),
+            counts,
+            attempt: Attempt(attempt),
+        };
+        let overruled = fixture.ledger().settle(vec![settlement]).await;
+        overruled.expect("settled").contains(&pack.id)
+    };
+    let [well, failed, open] = ids;
+    assert!(!settle(well, 1, Outcome::Applied).await);
+    settle(well, 2, Outcome::Unchanged).await;
+    assert!(settle(well, 3, Outcome::Failed).await);
+    assert!(!settle(failed, 1, Outcome::Failed).await);
+    assert!(settle(failed, 2, Outcome::Failed).await);
+    assert!(!settle(failed, 1, Outcome::Failed).await, "its own word");
+    settle(failed, 3, Outcome::Applied).await;
+    let one = failure(1, &map, live);
+    fixture.failures().put_new(&[one]).await.expect("put");
+    let books = books(fixture, &map).await;
+    // Both were said at the same moment.
+    assert_eq!(books.outcomes.applied + books.outcomes.unchanged, 1);
+    assert_eq!((books.outcomes.failed, books.balanced()), (1, true));
+    let refs = [well, failed, open].map(|id| PackRef {
+        run: live,
+        ..pack_ref(id)
+    });
+    let settled = fixture.ledger().settled(&refs).await.expect("settled");
+    assert_eq!(settled, [refs[0].id, refs[1].id].into());
+    let of = fixture.ledger().books_of(&[&map, &map]).await;
+    assert_eq!(of.expect("books"), [books, books]);
+}
+
 /// Tests of the contract of [`Ledger`].
 #[macro_export]
 macro_rules! ledger_contract {
@@ -399,6 +448,7 @@ macro_rules! ledger_contract {
                 counts_failures_where_they_are,
                 keeps_runs_apart,
                 amends_once,
+                settles_webhooks_once,
             ]
         );
     };
