@@ -14,7 +14,7 @@
 //! | totals of a run with news | `B#<map>` | `A#<run>` |
 //! | totals of a run without | `B#<map>` | `R#<run>` |
 //! | an amendment | `B#<map>` | `X#<run>#<reason>` |
-//! | packs of webhooks ([`journal`]) | `J#<shard>` | `<milliseconds>e<random>`, `<milliseconds>w<pack>` |
+//! | packs of webhooks ([`journal`]) | `J#<64 s of time>#<shard>` | `<milliseconds>e<random>`, `<milliseconds>w<pack>` |
 //! | how far these are added up | `J` | `cursor` |
 //! | packs of eight seconds of a run | `H#<map>#<run>` | `s<the first of them>` |
 //! | those of a part of these | `H#<map>#<run>#s<the first>.<part>` | `s<the first>.<part>` |
@@ -35,7 +35,7 @@ mod place;
 #[cfg(feature = "testing")]
 pub(crate) mod testing;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use aws_sdk_dynamodb::Client;
 use model::MapName;
@@ -57,6 +57,8 @@ pub struct StateTable {
     clock: Arc<dyn Clock>,
     active: active::Known,
     buckets: bucket::Recent,
+    /// Whether it is known that the journal has begun.
+    journal: Arc<AtomicBool>,
 }
 
 impl StateTable {
@@ -69,6 +71,7 @@ impl StateTable {
             clock,
             active: active::Known::default(),
             buckets: bucket::Recent::default(),
+            journal: Arc::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::{Attempt, Counts, MapName, Outcome, PackId, Settlement};
 use ports::StoreError;
 
-use super::{REMEMBERED, SHARDS, SPAN, WHAT};
+use super::{REMEMBERED, SHARDS, SLOT, SPAN, WHAT};
 use crate::{
     dynamo::{Item, binary, binary_of, key, number, number_of, text_of},
     state::bucket::{ShortId, short},
@@ -59,10 +59,8 @@ impl Webhook<'_> {
     fn word_key(&self) -> Item {
         let id = u64::from_be_bytes(short(self.id()));
         let shard = u32::try_from(id % u64::from(SHARDS)).unwrap_or(0);
-        key(
-            partition(shard),
-            format!("{}w{id:016x}", sort_key(self.made)),
-        )
+        let sk = format!("{}w{id:016x}", sort_key(self.made));
+        key(partition(slot(self.made), shard), sk)
     }
 
     /// What says that it had failures; `counted` elsewhere, or here.
@@ -79,8 +77,13 @@ impl Webhook<'_> {
     }
 }
 
-pub(super) fn partition(shard: u32) -> String {
-    format!("J#{shard}")
+/// The slot of a moment.
+pub(super) fn slot(millis: i64) -> i64 {
+    millis.max(0) / SLOT
+}
+
+pub(super) fn partition(slot: i64, shard: u32) -> String {
+    format!("J#{slot}#{shard}")
 }
 
 /// The beginning of the sort keys of a time.
@@ -166,7 +169,7 @@ impl Entry {
     pub(super) fn item(&self, now: i64) -> Item {
         let shard = fastrand::u32(..SHARDS);
         let sk = format!("{}e{:016x}", sort_key(self.at), fastrand::u64(..));
-        let mut item = key(partition(shard), sk);
+        let mut item = key(partition(slot(self.at), shard), sk);
         self.fill(&mut item, now);
         item
     }
@@ -341,7 +344,7 @@ mod tests {
             assert_eq!(decoded(&whole[..end]), None, "{end} bytes");
         }
         assert_eq!(decoded(&[7, 0, 0]), None, "an outcome of a later version");
-        let error = Entry::of_item(&key("J#0", "00179560800012eff")).unwrap_err();
+        let error = Entry::of_item(&key("J#0#0", "00179560800012eff")).unwrap_err();
         assert!(error.to_string().contains("00179560800012eff"), "{error}");
     }
 }

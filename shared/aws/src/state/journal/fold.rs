@@ -1,6 +1,9 @@
 //! Adding to the totals of maps what is old in the journal.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::atomic::Ordering,
+};
 
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -30,7 +33,7 @@ const MAPS_AT_ONCE: usize = 16;
 const WHAT: &str = "adding the journal up";
 
 /// How far the journal is added up.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Cursor {
     /// What stands up to this moment is in the totals of its maps.
     done: i64,
@@ -43,20 +46,21 @@ struct Cursor {
 #[derive(Debug)]
 pub(in crate::state) struct Unfolded {
     /// Up to where it is in the totals of all maps.
-    done: i64,
+    done: Option<i64>,
     /// What came after a moment.
     after: HashMap<i64, HashMap<MapName, Sums>>,
 }
 
 impl StateTable {
-    async fn cursor(&self) -> Result<Cursor, StoreError> {
+    /// How far it is added up; `None` if nothing was ever entered.
+    async fn cursor(&self) -> Result<Option<Cursor>, StoreError> {
         let item = self.item(WHAT, "J", "cursor").await?;
         let read = |item: Item| Cursor {
             done: get_number(&item, "done"),
             next: item.contains_key("next").then(|| get_number(&item, "next")),
             revision: Some(revision(&item)),
         };
-        Ok(item.map(read).unwrap_or_default())
+        Ok(item.map(read))
     }
 
     /// Writes the cursor; `None` if somebody else has.
@@ -71,14 +75,31 @@ impl StateTable {
         }))
     }
 
+    /// Says from when on the journal is to be added up, before this process makes its first entry.
+    pub(super) async fn begin_journal(&self) -> Result<(), StoreError> {
+        if self.journal.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let begin = Cursor {
+            done: self.now_millis() - OLD,
+            next: None,
+            revision: None,
+        };
+        // Mostly others have.
+        self.put_cursor(begin).await?;
+        self.journal.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Adds what is old to the totals of its maps, some minutes of it; returns whether there is more.
     /// Who ends in the middle leaves to the next one to add up the same: what is so old does not
     /// change, and a map knows what it has.
     pub async fn fold_journal(&self) -> Result<bool, StoreError> {
-        let mut cursor = self.cursor().await?;
+        let Some(mut cursor) = self.cursor().await? else {
+            return Ok(false);
+        };
         let old = self.clock.now().as_millisecond() - OLD;
-        let most = cursor.revision.map_or(old, |_| cursor.done + AT_ONCE);
-        let until = cursor.next.unwrap_or(old.min(most));
+        let until = cursor.next.unwrap_or(old.min(cursor.done + AT_ONCE));
         if until <= cursor.done {
             return Ok(false);
         }
@@ -131,7 +152,7 @@ impl StateTable {
     /// What the journal has that is in no totals. To be asked before any totals are read.
     pub(in crate::state) async fn unfolded(&self) -> Result<Unfolded, StoreError> {
         Ok(Unfolded {
-            done: self.cursor().await?.done,
+            done: self.cursor().await?.map(|cursor| cursor.done),
             after: HashMap::new(),
         })
     }
@@ -144,10 +165,15 @@ impl StateTable {
         totals: Option<&Item>,
     ) -> Result<Sums, StoreError> {
         let folded = totals.map_or(0, |item| get_number(item, "journal"));
-        let after = unfolded.done.max(folded);
+        let Some(done) = unfolded.done else {
+            return Ok(Sums::default());
+        };
+        let after = done.max(folded);
+        // Clocks differ.
+        let ahead = self.now_millis() + YOUNG;
         let sums = match unfolded.after.entry(after) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(unknown) => unknown.insert(self.sums_between(after, i64::MAX).await?),
+            Entry::Vacant(unknown) => unknown.insert(self.sums_between(after, ahead).await?),
         };
         Ok(sums.get(map).copied().unwrap_or_default())
     }

@@ -1,16 +1,16 @@
 //! Finding packs in the journal.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::RangeInclusive};
 
 use model::{Attempt, PackId};
 use ports::StoreError;
 
 use super::{
     PAGE, SHARDS, SPAN, WHAT, WINDOW,
-    entry::{Entry, partition, sort_key},
+    entry::{Entry, partition, slot, sort_key},
 };
 use crate::{
-    dynamo::{Bound, Conditions, Merge, Range},
+    dynamo::{Bound, Conditions, Item, Merge, Range, Table},
     state::{
         StateTable,
         bucket::{ShortId, short},
@@ -34,7 +34,7 @@ impl StateTable {
             let wanted: HashMap<ShortId, PackId> =
                 near.iter().map(|(id, _)| (short(*id), *id)).collect();
             let mut entries = self.entries(first - SPAN, *last);
-            while let Some((_, item)) = entries.next().await? {
+            while let Some(item) = entries.next().await? {
                 let entry = Entry::of_item(&item)?;
                 for id in entry.ids() {
                     if let Some(id) = wanted.get(&id) {
@@ -48,15 +48,45 @@ impl StateTable {
     }
 
     /// What stands in the journal from one moment to another, in order.
-    pub(super) fn entries(&self, from: i64, to: i64) -> Merge {
-        let range = |shard| Range {
-            index: None,
-            shard: ("pk", partition(shard)),
-            sort: "sk",
+    pub(super) fn entries(&self, from: i64, to: i64) -> Entries {
+        Entries {
+            table: self.as_table(),
             bound: Bound::Within(sort_key(from), format!("{}~", sort_key(to))),
-            filter: Conditions::default(),
-        };
-        let ranges = (0..SHARDS).map(range).collect();
-        Merge::new(WHAT, &self.as_table(), ranges, PAGE)
+            slots: slot(from)..=slot(to),
+            slot: None,
+        }
+    }
+}
+
+/// Items of the journal, one slot after the other.
+pub(super) struct Entries {
+    table: Table,
+    bound: Bound,
+    /// Those that come after this one.
+    slots: RangeInclusive<i64>,
+    slot: Option<Merge>,
+}
+
+impl Entries {
+    pub(super) async fn next(&mut self) -> Result<Option<Item>, StoreError> {
+        loop {
+            if let Some(slot) = &mut self.slot
+                && let Some((_, item)) = slot.next().await?
+            {
+                return Ok(Some(item));
+            }
+            let Some(slot) = self.slots.next() else {
+                return Ok(None);
+            };
+            let range = |shard| Range {
+                index: None,
+                shard: ("pk", partition(slot, shard)),
+                sort: "sk",
+                bound: self.bound.clone(),
+                filter: Conditions::default(),
+            };
+            let ranges = (0..SHARDS).map(range).collect();
+            self.slot = Some(Merge::new(WHAT, &self.table, ranges, PAGE));
+        }
     }
 }

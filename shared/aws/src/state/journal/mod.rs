@@ -34,9 +34,11 @@ pub(super) use self::fold::Unfolded;
 pub(super) use self::write::items;
 use entry::Webhook;
 
-/// Partitions. One takes a thousand units of writing a second, which is the entries of a hundred
-/// thousand webhooks in full batches, and gives three thousand of reading.
-const SHARDS: u32 = 8;
+/// Partitions of each [`SLOT`]. One takes a thousand units of writing a second, which is the entries
+/// of a hundred thousand webhooks in full batches, and gives three thousand of reading.
+const SHARDS: u32 = 2;
+/// The time of which all entries have a partition of their own, in milliseconds.
+const SLOT: i64 = 64_000;
 /// How long after the first of its packs the others of an entry were made at most, in milliseconds.
 const SPAN: i64 = 16_000;
 /// How far apart entries can be that have the same pack, in milliseconds: made at the pack's own time,

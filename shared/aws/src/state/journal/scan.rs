@@ -95,7 +95,7 @@ impl StateTable {
         let mut scan = Scan::default();
         let mut entries = self.entries(after - WINDOW, until);
         let mut counting = false;
-        while let Some((_, item)) = entries.next().await? {
+        while let Some(item) = entries.next().await? {
             let entry = Entry::of_item(&item)?;
             if !counting && entry.at > after {
                 // What was before is counted; it is here for what stands in it again.

@@ -56,7 +56,7 @@ fn late(webhooks: &mut [Webhook<'_>], failed: bool, now: i64) -> (usize, Vec<(It
 }
 
 impl StateTable {
-    fn now_millis(&self) -> i64 {
+    pub(super) fn now_millis(&self) -> i64 {
         self.clock.now().as_millisecond()
     }
 
@@ -65,6 +65,10 @@ impl StateTable {
         &self,
         webhooks: Vec<Webhook<'_>>,
     ) -> Result<Vec<PackId>, StoreError> {
+        if webhooks.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.begin_journal().await?;
         let born = self.now_millis() - YOUNG;
         let (young, old): (Vec<_>, Vec<_>) = webhooks.into_iter().partition(|one| one.made > born);
         let (failed, well) = young.into_iter().partition(Webhook::failed);
