@@ -69,7 +69,7 @@ pub(super) struct Sums {
     ended: [i64; OUTCOMES.len()],
 }
 
-const OUTCOMES: [Outcome; 5] = [
+pub(super) const OUTCOMES: [Outcome; 5] = [
     Outcome::Applied,
     Outcome::Unchanged,
     Outcome::Superseded,

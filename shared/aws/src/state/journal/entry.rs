@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use model::{Attempt, Counts, MapName, Outcome, PackId, Settlement};
+use model::{Attempt, Counts, MapName, PackId, Settlement};
 use ports::StoreError;
 
 use super::{REMEMBERED, SHARDS, SLOT, SPAN, WHAT};
 use crate::{
     dynamo::{Item, binary, binary_of, key, number, number_of, text_of},
-    state::bucket::{ShortId, short},
+    state::bucket::{OUTCOMES, ShortId, short},
 };
 
 /// Packs of one entry: with names of maps as long as may be it stays below half of what an item takes.
@@ -220,14 +220,6 @@ impl Entry {
     }
 }
 
-const OUTCOMES: [Outcome; 5] = [
-    Outcome::Applied,
-    Outcome::Unchanged,
-    Outcome::Superseded,
-    Outcome::Filtered,
-    Outcome::Failed,
-];
-
 fn numbers(counts: &Counts) -> [u64; 5] {
     let Counts {
         applied,
@@ -300,6 +292,8 @@ fn pull<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
+    use model::Outcome;
+
     use super::*;
 
     fn alike(applied: u64, failed: u64, ids: &[ShortId]) -> Alike {
